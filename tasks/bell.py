@@ -1,0 +1,87 @@
+"""Ringing workers after a commit. A ring has no content to trust: the database is the truth."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.db import connections, transaction
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "aftersave_work"
+GROUP = "aftersave.work"
+#: After a ring for a queue this process stays silent about it for so many seconds.
+SILENCE = 0.020
+#: So a worker that heard a ring looks once more after this many seconds.
+LOOK_AGAIN = 0.025
+_LONGEST_PAYLOAD = 7000
+
+_last_rung: dict[tuple[str, str], float] = {}
+
+
+def ring_after_commit(using: str, queues: Iterable[str]) -> None:
+    """Tell workers of ``using``, once its transaction commits, that ``queues`` have due work.
+
+    No queue: a task becomes due soon, look at the clock again. Nothing raises into the host.
+    """
+    connection = connections[using]
+    pending: set[str] | None = getattr(connection, "aftersave_pending_rings", None)
+    if pending is None or not _still_registered(connection, pending):
+        pending = set()
+        connection.aftersave_pending_rings = pending  # type: ignore[attr-defined]
+        transaction.on_commit(partial(_ring_pending, using, pending), using=using, robust=True)
+    pending.update(queues or [""])
+
+
+def _still_registered(connection: Any, pending: set[str]) -> bool:
+    """Whether the callback for ``pending`` is still to run: a rolled-back savepoint drops it."""
+    return any(
+        isinstance(entry[1], partial) and any(pending is given for given in entry[1].args)
+        for entry in connection.run_on_commit
+    )
+
+
+def _ring_pending(using: str, pending: set[str]) -> None:
+    ring(using, pending)
+
+
+def ring(using: str, queues: Iterable[str]) -> None:
+    """Ring now, outside any transaction. Fails silently: polling finds the work a moment later."""
+    now = time.monotonic()
+    loud = [q for q in queues if now - _last_rung.get((using, q), -1.0) >= SILENCE]
+    if not loud:
+        return
+    _last_rung.update({(using, queue): now for queue in loud})
+    try:
+        _send(using, loud)
+    except Exception:
+        logger.warning("Ringing the workers of %r failed; they poll.", using, exc_info=True)
+
+
+def _send(using: str, queues: list[str]) -> None:
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        payload = ",".join(queues)
+        if len(payload.encode()) > _LONGEST_PAYLOAD:
+            payload = "*"
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+        return
+    layer = crossing_layer()
+    if layer is not None:
+        async_to_sync(layer.group_send)(
+            GROUP, {"type": "aftersave.ring", "using": using, "queues": queues}
+        )
+
+
+def crossing_layer() -> Any | None:
+    """The default channel layer if it reaches other processes, else None."""
+    from channels.layers import InMemoryChannelLayer, get_channel_layer
+
+    layer = get_channel_layer()
+    return None if layer is None or isinstance(layer, InMemoryChannelLayer) else layer

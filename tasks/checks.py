@@ -1,0 +1,131 @@
+"""System checks: what is configured wrongly, with an id and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+from django.db import connections, models, router
+
+from tasks.conf import Settings, aftersave_settings, unknown_settings
+from tasks.models import Task
+from tasks.models.records import declaring
+
+
+def register() -> None:
+    """Hand the checks to Django."""
+    checks.register(check_settings)
+    checks.register(check_app_order)
+    checks.register(check_record_models, checks.Tags.models)
+    checks.register(check_aliases)
+    checks.register(check_sqlite)
+
+
+def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
+    """E001: names in AFTERSAVE that mean nothing. E002: an alias that does not exist."""
+    known = [field.name for field in fields(Settings)]
+    found: list[checks.CheckMessage] = []
+    for name in unknown_settings():
+        close = get_close_matches(name.upper(), known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known)}."
+        found.append(
+            checks.Error(f"AFTERSAVE[{name!r}] is unknown.", hint=hint, id="aftersave.E001")
+        )
+    aliases = {aftersave_settings.session_alias(using) for using in connections}
+    for alias in sorted(alias for alias in aliases if alias is not None):
+        if alias not in connections:
+            found.append(
+                checks.Error(
+                    f"AFTERSAVE['SESSION_ALIAS'] names {alias!r}, which is not in DATABASES.",
+                    hint="Name an alias with a direct connection to the same database, or None.",
+                    id="aftersave.E002",
+                )
+            )
+    return found
+
+
+def check_app_order(**kwargs: Any) -> list[checks.CheckMessage]:
+    """E003: Channels' own runworker would hide ours."""
+    names = [config.name for config in apps.get_app_configs()]
+    if (
+        "channels" in names
+        and "workers" in names
+        and names.index("channels") < names.index("workers")
+    ):
+        return [
+            checks.Error(
+                "'channels' stands before 'workers' in INSTALLED_APPS, so 'manage.py runworker' "
+                "is Channels' command and no task runs.",
+                hint="Move 'workers' up. 'runworker CHANNEL' still starts Channels' own worker.",
+                id="aftersave.E003",
+            )
+        ]
+    return []
+
+
+def check_record_models(**kwargs: Any) -> list[checks.CheckMessage]:
+    """E004: a model whose key cannot be kept in one column."""
+    return [
+        checks.Error(
+            f"{model._meta.label} has a TaskRelation and a composite primary key.",
+            hint="Tasks keep one key as text: give the model a primary key of one column.",
+            obj=model,
+            id="aftersave.E004",
+        )
+        for model in declaring
+        if len(getattr(model._meta, "pk_fields", [0])) > 1
+    ]
+
+
+def check_aliases(**kwargs: Any) -> list[checks.CheckMessage]:
+    """E005: a database with records but without our tables or content types."""
+    from django.contrib.contenttypes.models import ContentType
+
+    found: list[checks.CheckMessage] = []
+    for using in connections:
+        records = [model for model in declaring if router.allow_migrate_model(using, model)]
+        for needed in (Task, ContentType):
+            if records and not router.allow_migrate_model(using, needed):
+                found.append(_missing(using, records[0], needed))
+    return found
+
+
+def _missing(
+    using: str, record: type[models.Model], needed: type[models.Model]
+) -> checks.CheckMessage:
+    return checks.Error(
+        f"{record._meta.label} may live on database {using!r}, {needed._meta.label} may not, so "
+        "its tasks cannot be written in its transaction.",
+        hint=f"Let the database router migrate '{needed._meta.app_label}' on {using!r} too.",
+        id="aftersave.E005",
+    )
+
+
+def check_sqlite(**kwargs: Any) -> list[checks.CheckMessage]:
+    """W006: SQLite options with which several processes would meet 'database is locked'."""
+    found: list[checks.CheckMessage] = []
+    for using in connections:
+        configuration = settings.DATABASES[using]
+        if not configuration.get("ENGINE", "").endswith("sqlite3"):
+            continue
+        options = configuration.get("OPTIONS", {})
+        missing = []
+        if str(options.get("transaction_mode", "")).upper() != "IMMEDIATE":
+            missing.append("'transaction_mode': 'IMMEDIATE'")
+        if "wal" not in str(options.get("init_command", "")).lower():
+            missing.append("'init_command': 'PRAGMA journal_mode=WAL'")
+        if options.get("timeout", 0) < 5:
+            missing.append("'timeout': 20")
+        if missing:
+            found.append(
+                checks.Warning(
+                    f"Database {using!r} is SQLite without {', '.join(missing)}.",
+                    hint="Add it to OPTIONS, or several processes meet 'database is locked'.",
+                    id="aftersave.W006",
+                )
+            )
+    return found

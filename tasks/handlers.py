@@ -1,0 +1,202 @@
+"""Handlers: the functions that perform tasks, found by task name. Knows nothing of the ORM."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from tasks.conf import aftersave_settings
+from tasks.exceptions import DuplicateHandler, InvalidHandler, InvalidName
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Backoff = float | Callable[[int], float]
+
+TYPE_LENGTH = 60
+ACTION_LENGTH = 120
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
+
+#: The task whose handler runs here, if any.
+current_task: ContextVar[Any | None] = ContextVar("aftersave_current_task", default=None)
+
+
+class Outcome(Exception):
+    """Root of what a handler raises to decide how its task ends."""
+
+
+class Retry(Outcome):
+    """Try again later. Counts as an attempt; with none left the task fails.
+
+    ``after`` is in seconds or a timedelta; without it the handler's backoff decides.
+    """
+
+    def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if seconds is not None and seconds < 0:
+            raise ValueError(f"Retry(after={after!r}): the time must not be negative.")
+        self.after = seconds
+        self.reason = reason
+        super().__init__(reason or "asked to be tried again")
+
+
+class Fail(Outcome):
+    """Give up now, whatever attempts are left. ``reason`` is the one line that staff read."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Cancel(Outcome):
+    """The task need not be done any more. ``reason`` is the one line that staff read."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """A registered handler with its options; times in seconds."""
+
+    name: str
+    function: Callable[..., Any]
+    queue: str | None
+    priority: int
+    max_attempts: int | None
+    timeout: float | None
+    atomic: bool
+    backoff: Backoff | None
+    title: str
+    is_async: bool
+
+    @property
+    def path(self) -> str:
+        """Dotted path of the function."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+    def delay_after(self, attempt: int) -> float:
+        """Seconds to wait after failed attempt number ``attempt`` (from 1).
+
+        Exponential with "equal jitter": half of the step is fixed, half random (M. Brooker,
+        "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
+        """
+        if callable(self.backoff):
+            return max(0.0, float(self.backoff(attempt)))
+        base = aftersave_settings.BACKOFF_BASE if self.backoff is None else self.backoff
+        step: float = min(aftersave_settings.BACKOFF_MAX, base * 2.0 ** min(attempt - 1, 60))
+        return step / 2 + random.uniform(0, step / 2)
+
+
+class Registry:
+    """Handlers by task name."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def add(self, handler: Handler) -> None:
+        """Register ``handler``. Raises DuplicateHandler when another function has its name."""
+        known = self._handlers.get(handler.name)
+        if known is not None and known.path != handler.path:
+            raise DuplicateHandler(handler.name, known.path, handler.path)
+        self._handlers[handler.name] = handler
+
+    def get(self, name: str) -> Handler | None:
+        """The handler of ``name``, or None."""
+        return self._handlers.get(name)
+
+    def remove(self, name: str) -> None:
+        """Forget the handler of ``name``."""
+        self._handlers.pop(name, None)
+
+    def __iter__(self) -> Iterator[Handler]:
+        return iter(list(self._handlers.values()))
+
+    def names(self, *, is_async: bool) -> list[str]:
+        """Sorted names of the async or of the sync handlers."""
+        return sorted(h.name for h in self if h.is_async is is_async)
+
+
+registry = Registry()
+
+
+def handler(
+    name: str,
+    *,
+    queue: str | None = None,
+    priority: int = 0,
+    max_attempts: int | None = None,
+    timeout: float | None = None,
+    atomic: bool = False,
+    backoff: Backoff | None = None,
+    title: str = "",
+) -> Callable[[Function], Function]:
+    """Register a function, sync or async, as what performs the tasks called ``name``.
+
+    ``queue``: the lane its tasks go to. ``priority``: higher first inside the queue.
+    ``max_attempts``: executions before the task fails, at least 1. ``timeout``: seconds one
+    attempt may take. ``atomic``: the function's own writes to the task's database and "completed"
+    commit together. ``backoff``: seconds of the first wait, doubled each time, or a function from
+    the number of the failed attempt to seconds. ``title``: what staff read.
+
+    Raises InvalidName, InvalidHandler, and DuplicateHandler.
+    """
+    split_name(name)
+    _check_options(name, max_attempts=max_attempts, timeout=timeout, backoff=backoff)
+
+    def register(function: Function) -> Function:
+        is_async = inspect.iscoroutinefunction(function)
+        if atomic and is_async:
+            raise InvalidHandler(
+                f"Handler {name!r} is a coroutine, so it cannot be atomic=True: a transaction "
+                "belongs to one thread. Make it a plain function, or leave atomic out."
+            )
+        registry.add(
+            Handler(
+                name=name,
+                function=function,
+                queue=queue,
+                priority=priority,
+                max_attempts=max_attempts,
+                timeout=timeout,
+                atomic=atomic,
+                backoff=backoff,
+                title=title,
+                is_async=is_async,
+            )
+        )
+        return function
+
+    return register
+
+
+def _check_options(
+    name: str, *, max_attempts: int | None, timeout: float | None, backoff: Backoff | None
+) -> None:
+    if max_attempts is not None and max_attempts < 1:
+        raise InvalidHandler(f"Handler {name!r}: max_attempts must be at least 1.")
+    if timeout is not None and timeout <= 0:
+        raise InvalidHandler(f"Handler {name!r}: timeout must be more than 0 seconds.")
+    if isinstance(backoff, int | float) and backoff < 0:
+        raise InvalidHandler(f"Handler {name!r}: backoff must not be negative.")
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """``"email.order.sent"`` → ``("email", "order.sent")``. Raises InvalidName."""
+    if not isinstance(name, str):
+        raise InvalidName(name, "it is not text")
+    if "." not in name:
+        raise InvalidName(name, "it has no dot")
+    if not _NAME.fullmatch(name):
+        raise InvalidName(name, "only letters, digits, '_', '-' and single dots may stand in it")
+    type_, action = name.split(".", 1)
+    if len(type_) > TYPE_LENGTH or len(action) > ACTION_LENGTH:
+        raise InvalidName(
+            name, f"type may have {TYPE_LENGTH} characters and action {ACTION_LENGTH}"
+        )
+    return type_, action
