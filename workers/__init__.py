@@ -1,0 +1,1 @@
+"""Who runs tasks: worker processes that claim, execute, finish and rescue them."""

@@ -1,0 +1,110 @@
+"""One attempt: a claimed task in a worker's hands, and what may come of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.utils import timezone
+
+from tasks.conf import aftersave_settings
+from tasks.handlers import Handler
+from tasks.models import Failure, LogLine, Task
+from tasks.settle import Ending
+from tasks.text import clean_line
+
+
+@dataclass(slots=True, kw_only=True)
+class Later:
+    """Try the task again at ``run_at``."""
+
+    task_id: int
+    lease: int
+    run_at: datetime
+    failure: Failure
+    started_at: datetime | None
+    due: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class GivenBack:
+    """The attempt does not count; the task stands where it stood."""
+
+    task_id: int
+    lease: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Written:
+    """The handler's own transaction wrote the ending, or found that the lease was lost."""
+
+    task_id: int
+    lease: int
+    lost: bool = False
+
+
+Outcome = Ending | Later | GivenBack | Written
+
+
+class Clock:
+    """The database's clock, told from this process by the offset last measured."""
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def measure(self, database_now: datetime) -> None:
+        """Remember how far the database's clock is ahead of ours."""
+        if timezone.is_naive(database_now):
+            database_now = timezone.make_aware(database_now)
+        self.offset = database_now.timestamp() - time.time()
+
+    def now(self) -> datetime:
+        """The database's time, aware exactly when USE_TZ is on."""
+        moment = datetime.fromtimestamp(time.time() + self.offset, UTC)
+        return moment if settings.USE_TZ else timezone.make_naive(moment)
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A task between claim and outcome; what ``task.log`` and ``task.progress`` write to."""
+
+    task: Task
+    handler: Handler
+    claimed: float  # time.monotonic()
+    clock: Clock
+    say: Callable[[Attempt, LogLine | None], None]
+    started_at: datetime | None = None
+    lost: bool = False
+    logged: int = 0
+    told_progress: dict[str, float | None] | None = field(default=None)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no further attempt is allowed."""
+        return bool(self.task.attempts >= self.task.max_attempts)
+
+    def log(self, text: str, level: int) -> None:
+        """Hand a line to the flusher; past the limit of the attempt one line says so."""
+        limit = aftersave_settings.LOG_LINES
+        self.logged += 1
+        if self.logged > limit + 1:
+            return
+        if self.logged == limit + 1:
+            level, text = logging.WARNING, f"{limit} lines logged; the rest of this attempt is cut."
+        line = LogLine(
+            task_id=self.task.pk,
+            attempt=self.task.attempts,
+            at=self.clock.now(),
+            level=level,
+            text=clean_line(text),
+        )
+        self.say(self, line)
+
+    def progress(self, done: float, total: float | None) -> None:
+        """Hand the newest progress to the flusher; older ones need not be written."""
+        self.told_progress = {"done": done, "total": total}
+        self.say(self, None)

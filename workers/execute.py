@@ -1,0 +1,193 @@
+"""One attempt to one outcome, in the thread or on the event loop that runs the handler."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import transaction
+from django.db.utils import Error as DatabaseError
+
+from tasks.conf import aftersave_settings
+from tasks.exceptions import LeaseLost, RecordGone
+from tasks.handlers import Cancel, Fail, Retry, current_task
+from tasks.models import Failure, State, Task
+from tasks.settle import Ending, settle_own
+from tasks.text import clean, encode_result, one_line
+from workers import log
+from workers.attempt import Attempt, Later, Outcome, Written
+
+_MESSAGE_LIMIT = 4096
+RECORD_DELETED = "record deleted"
+
+
+def execute(attempt: Attempt) -> Outcome:
+    """Run a sync handler; returns what is to be written. Never raises."""
+    with _lent(attempt):
+        try:
+            if attempt.handler.atomic:
+                return _execute_atomic(attempt)
+            return _completed(attempt, attempt.handler.function(attempt.task))
+        except BaseException as error:
+            return _outcome_of(attempt, error)
+
+
+async def execute_async(attempt: Attempt) -> Outcome:
+    """Run an async handler on the event loop; returns what is to be written. Never raises."""
+    with _lent(attempt):
+        try:
+            if attempt.task.content_type_id is not None:
+                await sync_to_async(_load_record)(attempt.task)
+            return _completed(attempt, await attempt.handler.function(attempt.task))
+        except BaseException as error:
+            return await sync_to_async(_outcome_of)(attempt, error)
+
+
+def _load_record(task: Task) -> Any:
+    return task.record
+
+
+@contextmanager
+def _lent(attempt: Attempt) -> Iterator[None]:
+    attempt.started_at = attempt.clock.now()
+    attempt.task._execution = attempt
+    token = current_task.set(attempt.task)
+    try:
+        yield
+    finally:
+        current_task.reset(token)
+
+
+def _execute_atomic(attempt: Attempt) -> Written:
+    task = attempt.task
+    using, worker_id = task._state.db or "default", task.worker_id or 0
+    with transaction.atomic(using=using):
+        ending = _completed(attempt, attempt.handler.function(task))
+        if not settle_own(using, worker_id, ending):
+            raise LeaseLost(task)
+    return Written(task_id=task.pk, lease=task.lease)
+
+
+def _completed(attempt: Attempt, value: Any) -> Ending:
+    result, complaint = encode_result(value)
+    if complaint:
+        log.result_dropped(attempt.task, complaint)
+    return _ending(attempt, State.COMPLETED, result=result)
+
+
+def _outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
+    """What an exception means for the task."""
+    task = attempt.task
+    if isinstance(error, LeaseLost):
+        return Written(task_id=task.pk, lease=task.lease, lost=True)
+    if isinstance(error, Cancel):
+        return _ending(attempt, State.CANCELLED, reason=one_line(error.reason))
+    if isinstance(error, RecordGone) or _record_is_gone(task):
+        return _ending(attempt, State.CANCELLED, reason=RECORD_DELETED)
+    failure = _failure(attempt, error)
+    if isinstance(error, Fail) or attempt.is_last:
+        return _ending(
+            attempt,
+            State.FAILED,
+            reason=_reason(error, failure),
+            fingerprint=failure.fingerprint,
+            failure=failure,
+        )
+    seconds = _delay(attempt, error)
+    return Later(
+        task_id=task.pk,
+        lease=task.lease,
+        run_at=attempt.clock.now() + timedelta(seconds=seconds),
+        due=seconds <= 0,
+        failure=failure,
+        started_at=attempt.started_at,
+    )
+
+
+def _ending(attempt: Attempt, state: State, **columns: Any) -> Ending:
+    task = attempt.task
+    return Ending(
+        task_id=task.pk,
+        lease=task.lease,
+        state=state,
+        has_dependents=task.has_dependents,
+        started_at=attempt.started_at,
+        **columns,
+    )
+
+
+def _record_is_gone(task: Task) -> bool:
+    try:
+        return task.record_is_gone()
+    except DatabaseError:
+        return False
+
+
+def _delay(attempt: Attempt, error: BaseException) -> float:
+    if isinstance(error, Retry) and error.after is not None:
+        return error.after
+    try:
+        return attempt.handler.delay_after(attempt.task.attempts)
+    except Exception:
+        log.backoff_broken(attempt.task)
+        return float(aftersave_settings.BACKOFF_BASE)
+
+
+def _reason(error: BaseException, failure: Failure) -> str:
+    if isinstance(error, Fail):
+        return one_line(error.reason)
+    short = failure.exception.rpartition(".")[2]
+    return one_line(f"{short}: {failure.message}" if failure.message else short)
+
+
+def _failure(attempt: Attempt, error: BaseException) -> Failure:
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    return Failure(
+        task_id=attempt.task.pk,
+        attempt=attempt.task.attempts,
+        worker_id=attempt.task.worker_id,
+        started_at=attempt.started_at,
+        at=attempt.clock.now(),
+        exception=clean(kind, 200),
+        message=clean(_text_of(error), _MESSAGE_LIMIT),
+        traceback=_traceback(error),
+        fingerprint=_fingerprint(attempt.task.name, kind, error.__traceback__),
+    )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(its text cannot be had: {type(second).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback from the handler on; of a long one the beginning and, mostly, the end."""
+    own = error.__traceback__
+    while own is not None and own.tb_frame.f_globals.get("__name__") == __name__:
+        own = own.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, own))
+    except Exception as second:
+        text = f"(the traceback cannot be formatted: {type(second).__name__})"
+    limit = aftersave_settings.TRACEBACK_LIMIT
+    if len(text) > limit:
+        text = f"{text[: limit // 4]}\n[... cut ...]\n{text[-limit // 2 :]}"
+    return clean(text, limit)
+
+
+def _fingerprint(name: str, kind: str, raised: TracebackType | None) -> str:
+    """Equal for failures of one cause: name, exception class, raising function (not its line)."""
+    where = ""
+    while raised is not None:
+        code = raised.tb_frame.f_code
+        where = f"{raised.tb_frame.f_globals.get('__name__')}:{code.co_qualname}"
+        raised = raised.tb_next
+    return hashlib.sha256(f"{name}\n{kind}\n{where}".encode()).hexdigest()[:32]

@@ -1,0 +1,171 @@
+"""What a worker holds: attempts waiting for a slot, running, and ended but not written."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from tasks.handlers import registry
+from tasks.models import Task
+from workers import log
+from workers.attempt import Attempt, Clock, GivenBack, Later, Outcome
+from workers.finish import Flusher
+from workers.slots import Coroutines, Slots, Threads
+
+STALE_AFTER = 1.0
+#: The next last attempt starts when the one before was written, or has run for so many seconds:
+#: a task that kills its process then takes no other with it.
+ALONE = 0.25
+MOST_AT_ONCE = 1000
+
+
+class Hands:
+    """The attempts of one worker, from the claim until their outcomes are with the flusher."""
+
+    def __init__(self, flusher: Flusher, clock: Clock, *, threads: int, coroutines: int) -> None:
+        self.flusher = flusher
+        self.clock = clock
+        self.threads = Threads(threads, self._report)
+        self.coroutines = Coroutines(coroutines, self._report)
+        self.excluded: set[str] = set()
+        self._ended: deque[tuple[Attempt, Outcome]] = deque()
+        self._last: deque[Attempt] = deque()
+        self._alone: Attempt | None = None
+        self._alone_until = 0.0
+        self._sync_names = registry.names(is_async=False)
+        self._async_names = registry.names(is_async=True)
+
+    def held(self) -> list[Attempt]:
+        """All attempts whose outcome is not known."""
+        return [*self.threads.held, *self.coroutines.held]
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is held."""
+        return bool(self.threads.held or self.coroutines.held)
+
+    @property
+    def overflowing(self) -> bool:
+        """Whether attempts wait for slots, so that every slot is sure to be busy."""
+        return any(len(slots.held) > slots.size for slots in (self.threads, self.coroutines))
+
+    def appetite(self) -> tuple[int, list[str] | None] | None:
+        """How many tasks to claim, and of which names if not of any; None for not now."""
+        sync = self.threads.capacity() if self.threads.wants() else 0
+        coro = self.coroutines.capacity() if self.coroutines.wants() else 0
+        if not self._async_names:
+            wanted = (sync, None)
+        elif not self._sync_names and self.coroutines.size:
+            wanted = (coro, None)
+        elif sync and coro:
+            wanted = (min(sync, coro), None)
+        else:
+            return self._of_one_kind(sync, coro)
+        return (min(wanted[0], MOST_AT_ONCE), None) if wanted[0] > 0 else None
+
+    def _of_one_kind(self, sync: int, coro: int) -> tuple[int, list[str]] | None:
+        names = self._sync_names if sync > 0 else self._async_names
+        free = max(sync, coro)
+        return (min(free, MOST_AT_ONCE), names) if free > 0 and names else None
+
+    def give_out(self, tasks: Sequence[Task]) -> None:
+        """Hand claimed tasks to their slots; those without a handler here go back."""
+        now = time.monotonic()
+        for task in tasks:
+            handler = registry.get(task.name)
+            if handler is None:
+                self._exclude(task)
+                continue
+            attempt = Attempt(
+                task=task, handler=handler, claimed=now, clock=self.clock, say=self.flusher.say
+            )
+            slots = self._slots(attempt)
+            slots.hold(attempt)
+            if attempt.is_last:
+                self._last.append(attempt)
+            else:
+                slots.start(attempt)
+
+    def _exclude(self, task: Task) -> None:
+        if task.name not in self.excluded:
+            self.excluded.add(task.name)
+            log.unknown_name(task.name)
+        self.flusher.push(GivenBack(task_id=task.pk, lease=task.lease), urgent=True)
+
+    def _slots(self, attempt: Attempt) -> Slots:
+        return self.coroutines if attempt.handler.is_async else self.threads
+
+    def start_last_attempts(self, mark: Callable[[Attempt], bool]) -> None:
+        """Start last attempts one by one; ``mark`` writes the start first, False if the lease is
+        lost."""
+        while self._last and self._is_alone():
+            attempt = self._last.popleft()
+            if mark(attempt):
+                self._alone, self._alone_until = attempt, time.monotonic() + ALONE
+                self._slots(attempt).start(attempt)
+            else:
+                self._slots(attempt).done(attempt)
+                log.lease_lost(attempt.task.pk)
+
+    def _is_alone(self) -> bool:
+        alone = self._alone
+        if alone is None or time.monotonic() >= self._alone_until:
+            return True
+        return alone not in self._slots(alone).held and not self.flusher.holds(alone.task.pk)
+
+    def next_last_attempt(self) -> float | None:
+        """When the next last attempt may start (time.monotonic()), None if none waits."""
+        return self._alone_until if self._last else None
+
+    def _report(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Called by the slots' threads."""
+        self._ended.append((attempt, outcome))
+        if attempt.lost:
+            self.flusher.wake()
+        else:
+            self.flusher.push(outcome, urgent=attempt.is_last)
+
+    def collect(self) -> list[Later]:
+        """Free the slots of what has ended; returns those to be tried again."""
+        laters: list[Later] = []
+        while self._ended:
+            attempt, outcome = self._ended.popleft()
+            self._slots(attempt).done(attempt)
+            if attempt.lost:
+                log.lease_lost(attempt.task.pk)
+            elif isinstance(outcome, Later):
+                laters.append(outcome)
+        return laters
+
+    def return_unstarted(self, older_than: float = STALE_AFTER) -> int:
+        """Give back what waited for a slot for so many seconds; returns how many."""
+        limit = time.monotonic() - older_than
+        stale = [*self.threads.withdraw(limit), *self.coroutines.withdraw(limit)]
+        while self._last and self._last[0].claimed < limit:
+            stale.append(self._last.popleft())
+        for attempt in stale:
+            self._slots(attempt).done(attempt)
+            self.flusher.push(GivenBack(task_id=attempt.task.pk, lease=attempt.task.lease))
+        return len(stale)
+
+    def return_all(self) -> int:
+        """Give back also what runs; its outcomes will not count. Returns how many."""
+        returned = self.return_unstarted(older_than=-1.0)
+        self.collect()
+        running = self.held()
+        for attempt in running:
+            attempt.lost = True
+            self.flusher.push(GivenBack(task_id=attempt.task.pk, lease=attempt.task.lease))
+        return returned + len(running)
+
+    def drop(self) -> int:
+        """The leases are lost: forget what waits, and disregard what runs. Returns how many."""
+        limit = time.monotonic() + 1
+        waiting = [*self.threads.withdraw(limit), *self.coroutines.withdraw(limit), *self._last]
+        self._last.clear()
+        for attempt in waiting:
+            self._slots(attempt).done(attempt)
+        for attempt in self.held():
+            attempt.lost = True
+        return len(waiting) + len(self.held()) + len(self.flusher.forget())

@@ -1,0 +1,48 @@
+"""Which queue to claim from next: queues that may have due work take turns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from tasks.bell import LOOK_AGAIN
+
+
+class Lanes:
+    """Queues this worker serves; without ``only`` every queue."""
+
+    def __init__(self, only: Collection[str] = ()) -> None:
+        self._only = frozenset(only)
+        self._promising: dict[str, None] = {}
+        self._again: dict[str, float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._promising)
+
+    def add(self, queues: Iterable[str]) -> None:
+        """These may have due work."""
+        for queue in queues:
+            if not self._only or queue in self._only:
+                self._promising.setdefault(queue)
+
+    def rung(self, queues: Collection[str], now: float) -> None:
+        """Somebody rang for these; what they commit while silent is found by looking again."""
+        self.add(queues)
+        self._again.update(dict.fromkeys(queues, now + LOOK_AGAIN))
+
+    def look_again(self, now: float) -> float | None:
+        """Add the queues whose second look has come; returns when the next one does."""
+        self.add([queue for queue, at in self._again.items() if at <= now])
+        self._again = {queue: at for queue, at in self._again.items() if at > now}
+        return min(self._again.values(), default=None)
+
+    def next(self) -> str | None:
+        """The queue whose turn it is; it goes to the end of the line."""
+        for queue in self._promising:
+            del self._promising[queue]
+            self._promising[queue] = None
+            return queue
+        return None
+
+    def empty(self, queue: str) -> None:
+        """``queue`` gave less than was asked for."""
+        self._promising.pop(queue, None)

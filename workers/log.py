@@ -1,0 +1,76 @@
+"""Every line the engine logs, in one place."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+logger = logging.getLogger("workers")
+
+
+def started(worker: int, using: str, queues: str, threads: int, coroutines: int) -> None:
+    logger.info(
+        "Worker %s serves %s of database %r with %d threads and %d coroutines.",
+        worker, queues, using, threads, coroutines,
+    )  # fmt: skip
+
+
+def stopped(worker: int, given_back: int) -> None:
+    logger.info("Worker %s stopped; %d tasks given back.", worker, given_back)
+
+
+def stopping(worker: int, running: int, grace: float) -> None:
+    logger.info("Worker %s stops: %d tasks run, %g s grace.", worker, running, grace)
+
+
+def lease_lost(task_id: int) -> None:
+    logger.warning("Task %s was given to another worker; what this one did is not kept.", task_id)
+
+
+def declared_dead(worker: int, held: int) -> None:
+    logger.error(
+        "Worker %s was declared dead while it lived (stopped or too busy for its heartbeat); "
+        "it drops %d tasks and goes on under a new id.", worker, held,
+    )  # fmt: skip
+
+
+def worker_lost(worker: int, tasks: int) -> None:
+    logger.error("Worker %s is dead; %d of its tasks go back to their queues.", worker, tasks)
+
+
+def unknown_name(name: str) -> None:
+    logger.error(
+        "No handler for task name %r in this worker: such tasks stay for others. Is its "
+        "handlers.py deployed here, and its app in INSTALLED_APPS?", name,
+    )  # fmt: skip
+
+
+def result_dropped(task: Any, complaint: str) -> None:
+    logger.warning("Task %s (%s) completed without its result: %s.", task.pk, task.name, complaint)
+
+
+def content_refused(task_id: int, error: BaseException) -> None:
+    logger.warning(
+        "The database refused what task %s wants to keep (%s); its outcome is written without it.",
+        task_id, error,
+    )  # fmt: skip
+
+
+def backoff_broken(task: Any) -> None:
+    logger.exception("backoff of task %s (%s) raised; BACKOFF_BASE is used.", task.pk, task.name)
+
+
+def database_lost(error: BaseException, pause: float) -> None:
+    logger.error("The database does not answer (%s). Trying again in %.1f s.", error, pause)
+
+
+def database_back(outage: float) -> None:
+    logger.info("The database answers again after %.1f s.", outage)
+
+
+def pruned(tasks: int) -> None:
+    logger.info("Pruned %d finished tasks.", tasks)
+
+
+def runner_died(pid: int, code: int | None, pause: float) -> None:
+    logger.error("Worker process %s ended with %s. Next start in %.1f s.", pid, code, pause)

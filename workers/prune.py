@@ -1,0 +1,71 @@
+"""Housekeeping: finished tasks are deleted by policy, in chunks, walking up the primary key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from tasks.conf import aftersave_settings
+from tasks.models import State, Task, Worker
+
+CHUNK = 1000
+
+
+def prune(using: str, now: datetime | None = None, *, seconds: float = 5.0) -> int:
+    """Delete finished tasks past their time (see KEEP_COMPLETED and the like), oldest first.
+
+    Stops after ``seconds``; returns how many went. Also old rows of workers that ended.
+    """
+    now = now or timezone.now()
+    deadline = time.monotonic() + seconds
+    cutoffs = {state: now - keep for state, keep in _policies().items() if keep is not None}
+    deleted = cursor = 0
+    while cutoffs and time.monotonic() < deadline:
+        # Walking the primary key needs no index of its own; rows are about as old as their ids.
+        rows = Task.objects.using(using).filter(pk__gt=cursor).order_by("pk")
+        chunk = list(rows.values("pk", "state", "finished_at", "created_at")[:CHUNK])
+        deleted += _delete(using, [row["pk"] for row in chunk if _past(row, cutoffs)])
+        if not chunk or chunk[-1]["created_at"] >= max(cutoffs.values()):
+            break
+        cursor = chunk[-1]["pk"]
+    _prune_workers(using, now)
+    return deleted
+
+
+def _policies() -> dict[str, timedelta | None]:
+    return {
+        State.COMPLETED: aftersave_settings.KEEP_COMPLETED,
+        State.CANCELLED: aftersave_settings.KEEP_CANCELLED,
+        State.FAILED: aftersave_settings.KEEP_FAILED,
+    }
+
+
+def _past(row: Mapping[str, Any], cutoffs: dict[str, datetime]) -> bool:
+    cutoff = cutoffs.get(row["state"])
+    return cutoff is not None and row["finished_at"] is not None and row["finished_at"] < cutoff
+
+
+def _delete(using: str, ids: list[int]) -> int:
+    if not ids:
+        return 0
+    with transaction.atomic(using=using):
+        # Staff may have retried one since we looked.
+        finished = Task.objects.using(using).filter(pk__in=ids).finished().locked(skip=True)
+        doomed = list(finished.values_list("pk", flat=True))
+        Task.objects.using(using).filter(pk__in=doomed).delete()
+    return len(doomed)
+
+
+def _prune_workers(using: str, now: datetime) -> None:
+    keep = aftersave_settings.KEEP_WORKERS
+    if keep is None:
+        return
+    held = Task.objects.using(using).running().values("worker_id")
+    gone = Worker.objects.using(using).exclude(pk__in=held)
+    gone.filter(stopped_at__lt=now - keep).delete()
+    gone.filter(lost_at__lt=now - keep).delete()

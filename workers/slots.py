@@ -1,0 +1,182 @@
+"""Where handlers run: threads for sync ones, one event loop for async ones."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.db.utils import Error as DatabaseError
+
+from tasks.models import State
+from workers.attempt import Attempt, Outcome
+from workers.execute import execute, execute_async
+
+Report = Callable[[Attempt, Outcome], None]
+_RATE_WINDOW = 1.0
+#: Prefetch at most what starts in so many seconds at the last second's rate.
+PREFETCH = 0.050
+
+
+class Slots(ABC):
+    """One kind of slots: how many attempts it holds, how fast it starts them."""
+
+    def __init__(self, size: int, report: Report) -> None:
+        self.size = size
+        self.held: set[Attempt] = set()
+        self._report = report
+        self._starts: deque[tuple[float, int]] = deque()
+        self._started = 0
+        self._busy_since: float | None = None
+
+    def capacity(self) -> int:
+        """How many more attempts to claim now: free slots and a bounded prefetch."""
+        if self.size == 0:
+            return 0
+        return self.size + int(self._rate() * PREFETCH) - len(self.held)
+
+    def wants(self) -> bool:
+        """Whether it is time to claim: something is free, and the prefetch is half used."""
+        prefetch = int(self._rate() * PREFETCH)
+        return self.size > 0 and len(self.held) < self.size + (prefetch + 1) // 2
+
+    def hold(self, attempt: Attempt) -> None:
+        """Count ``attempt`` in; ``start`` follows."""
+        if self._busy_since is None:
+            self._busy_since = time.monotonic()
+        self.held.add(attempt)
+
+    @abstractmethod
+    def start(self, attempt: Attempt) -> None:
+        """Run ``attempt`` as soon as a slot is free."""
+
+    def done(self, attempt: Attempt) -> None:
+        """The engine has taken note of the outcome of ``attempt``."""
+        self.held.discard(attempt)
+        self._started += 1
+        if not self.held:
+            self._busy_since = None
+
+    def _rate(self) -> float:
+        """Attempts ended a second, over the last second or since it was last idle."""
+        now = time.monotonic()
+        if self._started:
+            self._starts.append((now, self._started))
+            self._started = 0
+        while self._starts and now - self._starts[0][0] > _RATE_WINDOW:
+            self._starts.popleft()
+        if self._busy_since is None:
+            return 0.0
+        span = min(_RATE_WINDOW, max(now - self._busy_since, 0.001))
+        return sum(count for _, count in self._starts) / span
+
+    @abstractmethod
+    def withdraw(self, older_than: float) -> list[Attempt]:
+        """Take back what has not started and was claimed before ``older_than`` (monotonic)."""
+
+
+class Threads(Slots):
+    """Sync handlers, one a thread; a thread keeps its database connections."""
+
+    def __init__(self, size: int, report: Report) -> None:
+        super().__init__(size, report)
+        self._inbox: SimpleQueue[Attempt] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, attempt: Attempt) -> None:
+        self._inbox.put(attempt)
+        if len(self._threads) < min(self.size, len(self.held)):
+            thread = threading.Thread(target=self._work, name="handler", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while True:
+            attempt = self._inbox.get()
+            outcome = execute(attempt)
+            tidy_connections()
+            self._report(attempt, outcome)
+
+    def withdraw(self, older_than: float) -> list[Attempt]:
+        waiting: list[Attempt] = []
+        with suppress(Empty):
+            while True:
+                waiting.append(self._inbox.get_nowait())
+        for attempt in waiting:
+            if attempt.claimed >= older_than:
+                self._inbox.put(attempt)
+        return [attempt for attempt in waiting if attempt.claimed < older_than]
+
+
+class Coroutines(Slots):
+    """Async handlers, up to ``size`` at once on one event loop in a thread of its own."""
+
+    def __init__(self, size: int, report: Report) -> None:
+        super().__init__(size, report)
+        self._waiting: deque[Attempt] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, attempt: Attempt) -> None:
+        self._waiting.append(attempt)
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            run = self._loop.run_forever
+            threading.Thread(target=run, name="coroutines", daemon=True).start()
+        self._loop.call_soon_threadsafe(self._fill)
+
+    def _fill(self) -> None:
+        while len(self._running) < self.size:
+            try:
+                attempt = self._waiting.popleft()
+            except IndexError:
+                return
+            task = asyncio.get_running_loop().create_task(self._work(attempt))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._fill()
+
+    async def _work(self, attempt: Attempt) -> None:
+        outcome = await execute_async(attempt)
+        if getattr(outcome, "state", None) != State.COMPLETED:
+            await sync_to_async(tidy_connections)()
+        self._report(attempt, outcome)
+
+    def withdraw(self, older_than: float) -> list[Attempt]:
+        stale: list[Attempt] = []
+        with suppress(IndexError):
+            while True:
+                attempt = self._waiting.popleft()
+                if attempt.claimed >= older_than:
+                    self._waiting.appendleft(attempt)
+                    break
+                stale.append(attempt)
+        return stale
+
+
+def tidy_connections() -> None:
+    """Roll back what a handler left open, drop a connection that broke under it, keep the rest."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        try:
+            if connection.in_atomic_block or not connection.get_autocommit():
+                # Closing rolls back; Django resets the wrapper when it connects again.
+                connection.in_atomic_block = False
+                connection.close()
+            elif connection.errors_occurred:
+                connection.errors_occurred = False
+                if not connection.is_usable():
+                    connection.close()
+        except DatabaseError:
+            connection.close()

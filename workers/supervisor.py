@@ -1,0 +1,200 @@
+"""Starts runner processes, watches them, replaces those that die, and stops them well."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from django.db.utils import Error as DatabaseError
+
+from tasks.conf import aftersave_settings
+from workers import log
+from workers.rescue import declare_dead
+from workers.runner import Options
+
+LOOK_EVERY = 0.5
+QUICK_DEATH = 5.0
+LONGEST_PAUSE = 10.0
+#: What a runner may take beyond its grace to give tasks back and end.
+MARGIN = 5.0
+
+
+class RunnerProcess:
+    """One runner: a fresh interpreter, a pipe that tells it we live, a pipe for its ids."""
+
+    def __init__(self, options: Options) -> None:
+        ours, self._lifeline = os.pipe()
+        self.report, theirs = os.pipe()
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        words = [sys.executable, "-m", "workers", json.dumps(asdict(options)), ours, theirs]
+        self.process = subprocess.Popen(
+            [str(word) for word in words],
+            env=environment,
+            pass_fds=(ours, theirs),
+            stdin=subprocess.DEVNULL,
+        )
+        os.close(ours)
+        os.close(theirs)
+        os.set_blocking(self.report, False)
+        self.born = time.monotonic()
+        self.worker_ids: list[int] = []
+
+    def read_report(self) -> None:
+        """Note the ids under which the runner has registered."""
+        try:
+            text = os.read(self.report, 4096)
+        except BlockingIOError:
+            return
+        self.worker_ids += [int(line) for line in text.split()]
+
+    def bury(self) -> list[int]:
+        """Close what belonged to the dead process; returns the ids it had."""
+        self.read_report()
+        os.close(self.report)
+        os.close(self._lifeline)
+        return self.worker_ids
+
+
+class Supervisor:
+    """Keeps ``processes`` runners alive until SIGTERM or SIGINT, or until they have drained."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        processes: int = 1,
+        changed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.options = options
+        self.changed = changed
+        self.runners: list[RunnerProcess] = []
+        self.starts: list[float] = [0.0] * processes
+        self.quick_deaths = 0
+        self.dead: list[int] = []
+        self.signals = 0
+        self.kill_at: float | None = None
+        self._selector = selectors.DefaultSelector()
+        self._awake, self._waker = os.pipe()
+        os.set_blocking(self._awake, False)
+        os.set_blocking(self._waker, False)
+        self._selector.register(self._awake, selectors.EVENT_READ)
+
+    def run(self) -> int:
+        """Work until told to stop; returns the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        while self.runners or self.starts or self.dead:
+            self._start_due()
+            self._sleep()
+            self._reap()
+            self._rescue()
+            self._reload()
+            self._enforce_grace()
+        return 0
+
+    def _signalled(self, *_: Any) -> None:
+        self.signals += 1
+        grace = aftersave_settings.GRACE if self.options.grace is None else self.options.grace
+        self.kill_at = self.kill_at or time.monotonic() + grace + MARGIN
+        self.starts.clear()
+        self._tell(signal.SIGTERM)
+        os.write(self._waker, b"!")
+
+    def _tell(self, number: signal.Signals) -> None:
+        for runner in self.runners:
+            if runner.process.poll() is None:
+                runner.process.send_signal(number)
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for at in [at for at in self.starts if at <= now]:
+            if self.kill_at is not None:
+                return
+            self.starts.remove(at)
+            runner = RunnerProcess(self.options)
+            self.runners.append(runner)
+            self._selector.register(runner.report, selectors.EVENT_READ, runner)
+            if self.kill_at is not None:
+                runner.process.send_signal(signal.SIGTERM)
+
+    def _sleep(self) -> None:
+        for key, _ in self._selector.select(LOOK_EVERY if not self.starts else 0.05):
+            if key.data is None:
+                os.read(self._awake, 4096)
+            else:
+                key.data.read_report()
+
+    def _reap(self) -> None:
+        """Take note of runners that ended."""
+        for runner in list(self._ended()):
+            code = runner.process.wait()
+            self.runners.remove(runner)
+            self._selector.unregister(runner.report)
+            self.dead += runner.bury()
+            if self.kill_at is None and not (self.options.drain and code == 0):
+                self._replace(runner, code)
+
+    def _ended(self) -> Iterator[RunnerProcess]:
+        for runner in self.runners:
+            if runner.process.poll() is not None:
+                yield runner
+
+    def _replace(self, runner: RunnerProcess, code: int) -> None:
+        lived = time.monotonic() - runner.born
+        self.quick_deaths = self.quick_deaths + 1 if lived < QUICK_DEATH and code else 0
+        pause = min(LONGEST_PAUSE, 0.1 * 2**self.quick_deaths) if self.quick_deaths else 0.0
+        if code:
+            log.runner_died(runner.process.pid, code, pause)
+        self.starts.append(time.monotonic() + pause)
+
+    def _rescue(self) -> None:
+        """What a dead runner held goes back at once; nobody has to wait for its heartbeat."""
+        if not self.dead:
+            return
+        try:
+            declare_dead(self.options.using, self.dead)
+            self.dead.clear()
+        except DatabaseError as error:
+            log.database_lost(error, LOOK_EVERY)
+            time.sleep(LOOK_EVERY)
+            if self.kill_at is not None and time.monotonic() > self.kill_at:
+                self.dead.clear()
+        finally:
+            connections[self.options.using].close()
+
+    def _reload(self) -> None:
+        if self.kill_at is None and self.changed():
+            self._tell(signal.SIGTERM)
+
+    def _enforce_grace(self) -> None:
+        if self.kill_at is not None and time.monotonic() > self.kill_at:
+            self._tell(signal.SIGKILL)
+
+
+class FileChanges:
+    """Says once for each change of a Python file that the project has imported."""
+
+    def __init__(self) -> None:
+        from django.utils.autoreload import StatReloader
+
+        self._reloader = StatReloader()
+        self._seen = dict(self._reloader.snapshot_files())
+
+    def __call__(self) -> bool:
+        now = dict(self._reloader.snapshot_files())
+        changed, self._seen = now != self._seen, now
+        return changed
