@@ -27,6 +27,8 @@ def retry(task: Task, *, by: object = None, reason: str = "") -> None:
     with transaction.atomic(using=using):
         row = _locked(using, task, RETRYABLE, "retried")
         key = _free_key(using, row)
+        # As many attempts as it was created with, however often it is retried.
+        allowed = row.context.setdefault("max_attempts", row.max_attempts)
         # Of a cancelled prerequisite the person has decided; any other may still complete.
         settled = (State.COMPLETED, State.CANCELLED)
         must_wait = any(prerequisite.state not in settled for prerequisite in row._after)
@@ -38,7 +40,8 @@ def retry(task: Task, *, by: object = None, reason: str = "") -> None:
             state=row.state,
             due=row.due,
             run_at=DatabaseNow(),
-            max_attempts=max(row.max_attempts, row.attempts + 1),
+            max_attempts=row.attempts + allowed,
+            context=row.context,
             result=None,
             progress_value=None,
             started_at=None,

@@ -34,6 +34,7 @@ def ring_after_commit(using: str, queues: Iterable[str]) -> None:
     if pending is None or not _still_registered(connection, pending):
         pending = set()
         connection.aftersave_pending_rings = pending  # type: ignore[attr-defined]
+        pending.update(queues or [""])
         transaction.on_commit(partial(_ring_pending, using, pending), using=using, robust=True)
     pending.update(queues or [""])
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.utils import timezone
 
 from tasks.conf import aftersave_settings
@@ -171,7 +171,9 @@ def enqueue_many(tasks: Iterable[Task]) -> list[Task]:
     instead: dict[int, Task] = {}
     with ExitStack() as transactions:
         for using in by_alias:
-            transactions.enter_context(transaction.atomic(using=using, savepoint=False))
+            # In the host's transaction none of our own: a task refused must not break it.
+            if len(by_alias) > 1 or not connections[using].in_atomic_block:
+                transactions.enter_context(transaction.atomic(using=using, savepoint=False))
         for using, mine in by_alias.items():
             instead |= insert(using, mine)
     return [instead.get(id(task), task) for task in given]

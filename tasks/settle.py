@@ -94,9 +94,9 @@ def cancel_tasks_of(
 
 _PLAIN_SQL = """
 WITH ending AS MATERIALIZED (
-    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[],
-                         %s::text[], %s::timestamptz[])
-    AS given(id, lease, state, result, reason, fingerprint, started_at)
+    SELECT * FROM json_to_recordset(%s::json) AS given(
+        id bigint, lease bigint, state text, result text, reason text, fingerprint text,
+        started double precision)
 ), held AS MATERIALIZED (
     SELECT task.id FROM tasks_task task JOIN ending USING (id)
     WHERE task.lease = ending.lease AND task.worker_id = %s AND task.state = 'running'
@@ -105,7 +105,7 @@ WITH ending AS MATERIALIZED (
 )
 UPDATE tasks_task task
 SET state = ending.state, result = ending.result::jsonb, reason = ending.reason,
-    fingerprint = ending.fingerprint, started_at = ending.started_at,
+    fingerprint = ending.fingerprint, started_at = to_timestamp(ending.started),
     finished_at = statement_timestamp(), live_key = NULL
 FROM ending JOIN held USING (id) WHERE task.id = ending.id
 RETURNING task.id
@@ -137,17 +137,21 @@ def _settle_plain(using: str, worker_id: int, endings: Sequence[Ending]) -> set[
 
 
 def _update_plain(using: str, worker_id: int, endings: Sequence[Ending]) -> set[int]:
-    columns = [
-        [ending.task_id for ending in endings],
-        [ending.lease for ending in endings],
-        [str(ending.state) for ending in endings],
-        [ending.result for ending in endings],
-        [ending.reason for ending in endings],
-        [ending.fingerprint for ending in endings],
-        [ending.started_at for ending in endings],
+    # One document: psycopg would quote seven arrays element by element.
+    document = [
+        {
+            "id": ending.task_id,
+            "lease": ending.lease,
+            "state": ending.state,
+            "result": ending.result,
+            "reason": ending.reason,
+            "fingerprint": ending.fingerprint,
+            "started": ending.started_at and ending.started_at.timestamp(),
+        }
+        for ending in endings
     ]
     with connections[using].cursor() as cursor:
-        cursor.execute(_PLAIN_SQL, [*columns, worker_id])
+        cursor.execute(_PLAIN_SQL, [json.dumps(document), worker_id])
         written = {row[0] for row in cursor.fetchall()}
     if signals.tasks_settled.has_listeners():
         _announce(using, [(e.task_id, e.state) for e in endings if e.task_id in written])

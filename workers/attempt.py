@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -106,5 +107,13 @@ class Attempt:
 
     def progress(self, done: float, total: float | None) -> None:
         """Hand the newest progress to the flusher; older ones need not be written."""
-        self.told_progress = {"done": done, "total": total}
+        self.told_progress = {"done": _figure(done), "total": _figure(total)}
         self.say(self, None)
+
+
+def _figure(value: float | None) -> float | None:
+    """A number that JSON has: no Decimal, no NaN. Raises what ``float()`` raises."""
+    if value is None or (type(value) is int and abs(value) < 2**53):
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -24,7 +24,7 @@ class TaskLog(logging.Handler):
 
 
 class _AsBefore(logging.Filter):
-    """Keeps from a root handler what it did not see before the root logger's level was lowered."""
+    """Keeps from a handler what it did not see before the root logger's level was lowered."""
 
     def __init__(self, level: int) -> None:
         super().__init__()
@@ -48,8 +48,17 @@ def _is_ours(name: str) -> bool:
 def capture_logging() -> None:
     """Install the capture on the root logger; what other handlers print stays the same."""
     root = logging.getLogger()
+    if not root.handlers and logging.lastResort is not None:
+        # Python falls back to it only while the root logger has no handler at all.
+        root.addHandler(logging.lastResort)
     if root.level > logging.INFO:
-        for handler in root.handlers:
-            handler.addFilter(_AsBefore(root.level))
+        as_before = _AsBefore(root.level)
+        for handler in {*root.handlers, *_handlers_below_root()}:
+            handler.addFilter(as_before)
         root.setLevel(logging.INFO)
     root.addHandler(TaskLog(logging.INFO))
+
+
+def _handlers_below_root() -> list[logging.Handler]:
+    loggers = list(logging.Logger.manager.loggerDict.values())
+    return [h for known in loggers if isinstance(known, logging.Logger) for h in known.handlers]

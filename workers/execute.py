@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import transaction
-from django.db.utils import Error as DatabaseError
 
 from tasks.conf import aftersave_settings
 from tasks.exceptions import LeaseLost, RecordGone
@@ -24,6 +24,8 @@ from workers import log
 from workers.attempt import Attempt, Later, Outcome, Written
 
 _MESSAGE_LIMIT = 4096
+#: A hundred years: later times do not fit every database.
+_LONGEST_WAIT = 100 * 365 * 86400.0
 RECORD_DELETED = "record deleted"
 
 
@@ -87,7 +89,7 @@ def _outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
     if isinstance(error, LeaseLost):
         return Written(task_id=task.pk, lease=task.lease, lost=True)
     if isinstance(error, Cancel):
-        return _ending(attempt, State.CANCELLED, reason=one_line(error.reason))
+        return _ending(attempt, State.CANCELLED, reason=one_line(_text_of(error.reason)))
     if isinstance(error, RecordGone) or _record_is_gone(task):
         return _ending(attempt, State.CANCELLED, reason=RECORD_DELETED)
     failure = _failure(attempt, error)
@@ -125,23 +127,26 @@ def _ending(attempt: Attempt, state: State, **columns: Any) -> Ending:
 def _record_is_gone(task: Task) -> bool:
     try:
         return task.record_is_gone()
-    except DatabaseError:
+    except Exception:
+        # The database is away, or the key is none for the model of today.
         return False
 
 
 def _delay(attempt: Attempt, error: BaseException) -> float:
-    if isinstance(error, Retry) and error.after is not None:
-        return error.after
+    after = error.after if isinstance(error, Retry) else None
     try:
-        return attempt.handler.delay_after(attempt.task.attempts)
+        seconds = attempt.handler.delay_after(attempt.task.attempts) if after is None else after
+        if math.isnan(seconds):
+            raise ValueError("a wait of NaN seconds")
     except Exception:
         log.backoff_broken(attempt.task)
         return float(aftersave_settings.BACKOFF_BASE)
+    return min(seconds, _LONGEST_WAIT)
 
 
 def _reason(error: BaseException, failure: Failure) -> str:
     if isinstance(error, Fail):
-        return one_line(error.reason)
+        return one_line(_text_of(error.reason))
     short = failure.exception.rpartition(".")[2]
     return one_line(f"{short}: {failure.message}" if failure.message else short)
 
@@ -161,9 +166,9 @@ def _failure(attempt: Attempt, error: BaseException) -> Failure:
     )
 
 
-def _text_of(error: BaseException) -> str:
+def _text_of(said: object) -> str:
     try:
-        return str(error)
+        return str(said)
     except Exception as second:
         return f"(its text cannot be had: {type(second).__name__})"
 

@@ -22,6 +22,7 @@ FLUSH_AT = 200
 _TRIES = 3
 
 Row = TypeVar("Row", Ending, Later, GivenBack)
+Said = tuple[Attempt, LogLine | None]
 
 
 class Flusher:
@@ -32,7 +33,7 @@ class Flusher:
         self.wake = wake
         self.urgent = False
         self._outcomes: deque[Outcome] = deque()
-        self._lines: deque[tuple[Attempt, LogLine | None]] = deque()
+        self._lines: deque[Said] = deque()
         self._since: float | None = None
         self._refused: dict[int, int] = {}
 
@@ -169,15 +170,28 @@ class Flusher:
 
     def _write_lines(self, worker_id: int) -> None:
         said = [self._lines.popleft() for _ in range(len(self._lines))]
-        if not said:
-            return
         try:
-            _write_said(self.using, worker_id, said)
+            left = self._write_said(worker_id, said) if said else []
+        except DatabaseError:
+            self._lines.extendleft(reversed(said))
+            raise
+        self._lines.extendleft(reversed(left))
+        if left and self._since is None:
+            self._since = time.monotonic()
+
+    def _write_said(self, worker_id: int, said: Sequence[Said]) -> list[Said]:
+        """Write lines and progress or, where some are refused, all others; returns the locked."""
+        try:
+            return _write_said(self.using, worker_id, said)
         except DatabaseError as error:
             if not self._about_content(error):
-                self._lines.extendleft(reversed(said))
                 raise
-            log.content_refused(said[0][0].task.pk, error)
+            if len(said) == 1:
+                log.line_refused(said[0][0].task.pk, error)
+                return []
+            half = len(said) // 2
+            first = self._write_said(worker_id, said[:half])
+            return first + self._write_said(worker_id, said[half:])
 
 
 def _strip(row: Row) -> None:
@@ -189,17 +203,26 @@ def _strip(row: Row) -> None:
         row.failure.traceback = ""
 
 
-def _write_said(using: str, worker_id: int, said: Sequence[tuple[Attempt, LogLine | None]]) -> None:
+def _write_said(using: str, worker_id: int, said: Sequence[Said]) -> list[Said]:
     attempts = {attempt.task.pk: attempt for attempt, _ in said}
+    rows = Task.objects.using(using).filter(pk__in=list(attempts), worker_id=worker_id)
     with transaction.atomic(using=using):
-        held = held_rows(using, worker_id, {pk: a.task.lease for pk, a in attempts.items()})
-        lines = [line for _, line in said if line is not None and line.task_id in held]
+        # Whatever their state: an atomic handler has ended its task before its lines come here.
+        locked = dict(rows.locked(skip=True).values_list("pk", "lease"))
+        ours = [entry for entry in said if locked.get(entry[0].task.pk) == entry[0].task.lease]
+        lines = [line for _, line in ours if line is not None]
         LogLine.objects.using(using).bulk_create(lines, batch_size=1000)
-        for pk in held:
-            progress = attempts[pk].told_progress
-            if progress is not None:
-                attempts[pk].told_progress = None
-                Task.objects.using(using).filter(pk=pk).update(progress_value=progress)
+        for attempt in {attempt for attempt, line in ours if line is None}:
+            one = Task.objects.using(using).filter(pk=attempt.task.pk)
+            one.update(progress_value=attempt.told_progress)
+    if len(ours) == len(said):
+        return []
+    held = dict(rows.values_list("pk", "lease"))
+    return [
+        entry
+        for entry in said
+        if entry[0].task.pk not in locked and held.get(entry[0].task.pk) == entry[0].task.lease
+    ]
 
 
 def held_rows(using: str, worker_id: int, leases: dict[int, int]) -> set[int]:

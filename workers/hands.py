@@ -72,6 +72,7 @@ class Hands:
     def give_out(self, tasks: Sequence[Task]) -> None:
         """Hand claimed tasks to their slots; those without a handler here go back."""
         now = time.monotonic()
+        ready: dict[Slots, list[Attempt]] = {self.threads: [], self.coroutines: []}
         for task in tasks:
             handler = registry.get(task.name)
             if handler is None:
@@ -85,7 +86,10 @@ class Hands:
             if attempt.is_last:
                 self._last.append(attempt)
             else:
-                slots.start(attempt)
+                ready[slots].append(attempt)
+        for slots, attempts in ready.items():
+            if attempts:
+                slots.start(*attempts)
 
     def _exclude(self, task: Task) -> None:
         if task.name not in self.excluded:

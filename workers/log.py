@@ -56,12 +56,16 @@ def content_refused(task_id: int, error: BaseException) -> None:
     )  # fmt: skip
 
 
+def line_refused(task_id: int, error: BaseException) -> None:
+    logger.warning("The database refused a log line or progress of task %s: %s", task_id, error)
+
+
 def backoff_broken(task: Any) -> None:
     logger.exception("backoff of task %s (%s) raised; BACKOFF_BASE is used.", task.pk, task.name)
 
 
 def database_lost(error: BaseException, pause: float) -> None:
-    logger.error("The database does not answer (%s). Trying again in %.1f s.", error, pause)
+    logger.error("The database failed (%s). Trying again in %.1f s.", error, pause)
 
 
 def database_back(outage: float) -> None:
@@ -74,3 +78,14 @@ def pruned(tasks: int) -> None:
 
 def runner_died(pid: int, code: int | None, pause: float) -> None:
     logger.error("Worker process %s ended with %s. Next start in %.1f s.", pid, code, pause)
+
+
+def ears_lost(error: BaseException, pause: float) -> None:
+    logger.warning(
+        "The channel layer does not answer (%s); this worker polls. Trying again in %.1f s.",
+        error, pause,
+    )  # fmt: skip
+
+
+def ears_useless(error: BaseException) -> None:
+    logger.error("The channel layer cannot be used (%s); this worker polls.", error)

@@ -86,7 +86,7 @@ def look(using: str, me: int) -> Seen:
             _ONE_STATEMENT,
             {
                 "me": me,
-                "beat": BEAT_EVERY,
+                "beat": min(BEAT_EVERY, aftersave_settings.HEARTBEAT_LIMIT / 6),
                 "settles": SERVER_SETTLES,
                 "limit": aftersave_settings.HEARTBEAT_LIMIT,
             },

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tasks.models import Worker
 from tasks.models.clock import DatabaseNow
+from workers.ears import Ears, open_ears
 from workers.session import Session, open_session
 
 
@@ -22,12 +23,26 @@ class Membership:
     coroutines: int
     id: int = 0
     session: Session | None = None
+    ears: Ears | None = None
+
+    @property
+    def ear(self) -> Session | Ears | None:
+        """What hears rings, if anything does; to be asked again after ``open_session``."""
+        return self.session or self.ears
+
+    @property
+    def hears(self) -> bool:
+        """Whether rings are heard now, so that frequent polling is not needed."""
+        return self.session is not None or (self.ears is not None and self.ears.hears)
 
     def open_session(self) -> None:
         """Connect the session where there is one, and lock before anything else is done."""
         self.close_session()
         self.session = open_session(self.using)
-        if self.session is not None and self.id:
+        if self.session is None:
+            # They live on while the database is away.
+            self.ears = self.ears or open_ears(self.using)
+        elif self.id:
             self.session.lock(self.id)
 
     def close_session(self) -> None:
@@ -35,6 +50,13 @@ class Membership:
         if self.session is not None:
             self.session.close()
             self.session = None
+
+    def close(self) -> None:
+        """Let go of the session and the ears."""
+        self.close_session()
+        if self.ears is not None:
+            self.ears.close()
+            self.ears = None
 
     def register(self) -> int:
         """Take a new id, its lock, and write the row; returns the id."""

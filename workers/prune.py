@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tasks.conf import aftersave_settings
-from tasks.models import State, Task, Worker
+from tasks.models import Prerequisite, State, Task, Worker
 
 CHUNK = 1000
 
@@ -55,8 +55,13 @@ def _delete(using: str, ids: list[int]) -> int:
         return 0
     with transaction.atomic(using=using):
         # Staff may have retried one since we looked.
-        finished = Task.objects.using(using).filter(pk__in=ids).finished().locked(skip=True)
-        doomed = list(finished.values_list("pk", flat=True))
+        finished = Task.objects.using(using).filter(pk__in=ids).finished()
+        # What waits for a failed one could never be released without it.
+        needed = Prerequisite.objects.using(using).filter(
+            prerequisite__in=ids, prerequisite__state=State.FAILED, task__state=State.WAITING
+        )
+        finished = finished.exclude(pk__in=list(needed.values_list("prerequisite_id", flat=True)))
+        doomed = list(finished.locked(skip=True).values_list("pk", flat=True))
         Task.objects.using(using).filter(pk__in=doomed).delete()
     return len(doomed)
 

@@ -67,9 +67,14 @@ def release_orphans(using: str) -> int:
     Rows locked by somebody stay for the next look.
     """
     living = Worker.objects.using(using).alive().filter(pk=OuterRef("worker_id"))
+    orphans = Task.objects.using(using).running().filter(~Exists(living))
+    # Looked for without an order: with one, a planner may walk the whole primary key.
+    found = list(orphans.values_list("pk", flat=True))
+    if not found:
+        return 0
     with transaction.atomic(using=using):
-        orphans = Task.objects.using(using).running().filter(~Exists(living)).locked(skip=True)
-        tasks = list(orphans.defer("data", "result", "context"))
+        rows = orphans.filter(pk__in=found).locked(skip=True)
+        tasks = list(rows.defer("data", "result", "context"))
         fatal = [t for t in tasks if t.attempts >= t.max_attempts and t.started_at]
         spared = [t for t in tasks if t.attempts >= t.max_attempts and not t.started_at]
         counted = [t for t in tasks if t.attempts < t.max_attempts]

@@ -86,6 +86,7 @@ class Runner:
         self.claimed = 0
         self.drained = False
         self.stop_by: float | None = None
+        self.said_stopping = False
         self.in_a_hurry = False
 
     def run(self) -> None:
@@ -117,7 +118,7 @@ class Runner:
         while not self.membership.id and self.stop_by is None:
             try:
                 self.membership.open_session()
-                self.alarm.listen_to(self.membership.session)
+                self.alarm.listen_to(self.membership.ear)
                 self._register()
             except DatabaseError as error:
                 self.membership.id = 0
@@ -138,12 +139,15 @@ class Runner:
         if self.stop_by is None:
             self.hands.start_last_attempts(self._mark)
             self._claim()
+        elif not self.said_stopping:
+            self.said_stopping = True
+            log.stopping(self.membership.id, len(self.hands.held()), max(0.0, self.stop_by - now))
         self._keep_time(time.monotonic())
         self._rest()
 
     def _listen(self, now: float) -> None:
-        session = self.membership.session
-        heard = set(session.rung()) if session else set()
+        ear = self.membership.ear
+        heard = set(ear.rung()) if ear else set()
         if heard & {"", "*"}:
             self.look_at = now
         self.lanes.rung(heard - {"", "*"}, now)
@@ -205,7 +209,9 @@ class Runner:
             return
         self.clock.measure(seen.now)
         self._take_note(seen, now)
-        self.look_at = now + (SECOND_LOOK if self.suspicion.pending else self._pace())
+        # Counted from the end of the look: counted from its start the second would be too early.
+        pace = SECOND_LOOK if self.suspicion.pending else self._pace()
+        self.look_at = time.monotonic() + pace
         nothing_due = self.timer_at is None or self.timer_at > now
         if self.options.drain and idle_before and nothing_due and not self._claimable(seen):
             self.drained = True
@@ -236,7 +242,7 @@ class Runner:
         return bool(self.claimed) or self.hands.busy
 
     def _pace(self) -> float:
-        if self.membership.session is not None:
+        if self.membership.hears:
             return LOOK_EVERY
         self.poll = min(LOOK_EVERY, self.poll * 2)
         return self.poll
@@ -282,7 +288,7 @@ class Runner:
                 connections[self.using].close()
             time.sleep(0.05)
         self.alarm.listen_to(None)
-        self.membership.close_session()
+        self.membership.close()
         log.stopped(self.membership.id, given_back)
 
     def _declared_dead(self) -> None:
@@ -314,7 +320,7 @@ class Runner:
         self.alarm.listen_to(None)
         connections[self.using].close()
         self.membership.open_session()
-        self.alarm.listen_to(self.membership.session)
+        self.alarm.listen_to(self.membership.ear)
         self.suspicion.be_blind(SERVER_SETTLES)
         self._return_unknown()
         self.look_at = 0.0

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -32,6 +32,7 @@ class Slots(ABC):
         self.size = size
         self.held: set[Attempt] = set()
         self._report = report
+        self._waiting: deque[Attempt] = deque()
         self._starts: deque[tuple[float, int]] = deque()
         self._started = 0
         self._busy_since: float | None = None
@@ -53,9 +54,22 @@ class Slots(ABC):
             self._busy_since = time.monotonic()
         self.held.add(attempt)
 
-    @abstractmethod
-    def start(self, attempt: Attempt) -> None:
-        """Run ``attempt`` as soon as a slot is free."""
+    def start(self, *attempts: Attempt) -> None:
+        """Run ``attempts`` in this order as soon as slots are free."""
+        self._waiting.extend(attempts)
+        self._wake(len(attempts))
+
+    def withdraw(self, older_than: float) -> list[Attempt]:
+        """Take back what has not started and was claimed before ``older_than`` (monotonic)."""
+        stale: list[Attempt] = []
+        with suppress(IndexError):
+            while True:
+                attempt = self._waiting.popleft()
+                if attempt.claimed >= older_than:
+                    self._waiting.appendleft(attempt)
+                    break
+                stale.append(attempt)
+        return stale
 
     def done(self, attempt: Attempt) -> None:
         """The engine has taken note of the outcome of ``attempt``."""
@@ -78,8 +92,8 @@ class Slots(ABC):
         return sum(count for _, count in self._starts) / span
 
     @abstractmethod
-    def withdraw(self, older_than: float) -> list[Attempt]:
-        """Take back what has not started and was claimed before ``older_than`` (monotonic)."""
+    def _wake(self, attempts: int) -> None:
+        """So many attempts more are waiting."""
 
 
 class Threads(Slots):
@@ -87,32 +101,40 @@ class Threads(Slots):
 
     def __init__(self, size: int, report: Report) -> None:
         super().__init__(size, report)
-        self._inbox: SimpleQueue[Attempt] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._lock = threading.Lock()
+        self._calls: SimpleQueue[None] = SimpleQueue()
 
-    def start(self, attempt: Attempt) -> None:
-        self._inbox.put(attempt)
-        if len(self._threads) < min(self.size, len(self.held)):
+    def _wake(self, attempts: int) -> None:
+        # A call for each sleeping thread, not for each attempt: calls cost more than short tasks.
+        with self._lock:
+            called = min(self._idle, attempts)
+            self._idle -= called
+        for _ in range(called):
+            self._calls.put(None)
+        for _ in range(min(self.size, len(self.held)) - len(self._threads)):
             thread = threading.Thread(target=self._work, name="handler", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _work(self) -> None:
         while True:
-            attempt = self._inbox.get()
+            try:
+                attempt = self._waiting.popleft()
+            except IndexError:
+                self._sleep()
+                continue
             outcome = execute(attempt)
             tidy_connections()
             self._report(attempt, outcome)
 
-    def withdraw(self, older_than: float) -> list[Attempt]:
-        waiting: list[Attempt] = []
-        with suppress(Empty):
-            while True:
-                waiting.append(self._inbox.get_nowait())
-        for attempt in waiting:
-            if attempt.claimed >= older_than:
-                self._inbox.put(attempt)
-        return [attempt for attempt in waiting if attempt.claimed < older_than]
+    def _sleep(self) -> None:
+        with self._lock:
+            self._idle += 1
+        # Work that came before we counted as idle was not called out for us.
+        if not self._waiting:
+            self._calls.get()
 
 
 class Coroutines(Slots):
@@ -120,12 +142,10 @@ class Coroutines(Slots):
 
     def __init__(self, size: int, report: Report) -> None:
         super().__init__(size, report)
-        self._waiting: deque[Attempt] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def start(self, attempt: Attempt) -> None:
-        self._waiting.append(attempt)
+    def _wake(self, attempts: int) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             run = self._loop.run_forever
@@ -151,17 +171,6 @@ class Coroutines(Slots):
         if getattr(outcome, "state", None) != State.COMPLETED:
             await sync_to_async(tidy_connections)()
         self._report(attempt, outcome)
-
-    def withdraw(self, older_than: float) -> list[Attempt]:
-        stale: list[Attempt] = []
-        with suppress(IndexError):
-            while True:
-                attempt = self._waiting.popleft()
-                if attempt.claimed >= older_than:
-                    self._waiting.appendleft(attempt)
-                    break
-                stale.append(attempt)
-        return stale
 
 
 def tidy_connections() -> None:

@@ -25,6 +25,7 @@ from workers.runner import Options
 LOOK_EVERY = 0.5
 QUICK_DEATH = 5.0
 LONGEST_PAUSE = 10.0
+PAUSE_AFTER_WORK = 0.5
 #: What a runner may take beyond its grace to give tasks back and end.
 MARGIN = 5.0
 
@@ -156,7 +157,9 @@ class Supervisor:
     def _replace(self, runner: RunnerProcess, code: int) -> None:
         lived = time.monotonic() - runner.born
         self.quick_deaths = self.quick_deaths + 1 if lived < QUICK_DEATH and code else 0
-        pause = min(LONGEST_PAUSE, 0.1 * 2**self.quick_deaths) if self.quick_deaths else 0.0
+        # Who never came to work will hardly do so next time; who was killed at work is missed.
+        longest = PAUSE_AFTER_WORK if runner.worker_ids else LONGEST_PAUSE
+        pause = min(longest, 0.1 * 2**self.quick_deaths) if self.quick_deaths else 0.0
         if code:
             log.runner_died(runner.process.pid, code, pause)
         self.starts.append(time.monotonic() + pause)

@@ -98,7 +98,7 @@ def _duration(seconds: int) -> str:
 def time_html(moment: datetime | None, text: str = "") -> SafeString:
     """``moment`` relative to now (or ``text``), exact on hover."""
     if moment is None:
-        return format_html("–")
+        return SafeString("–")
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         moment.isoformat(),

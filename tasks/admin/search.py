@@ -37,7 +37,7 @@ def search_tasks(
         return queryset
     number = text.removeprefix("#")
     condition = Q(pk__in=_of_records(request, site, queryset, text))
-    if number.isdecimal() and int(number) <= _BIGGEST_ID:
+    if number.isascii() and number.isdecimal() and int(number) <= _BIGGEST_ID:
         condition |= Q(pk=int(number))
     for named in _names(text):
         condition |= named

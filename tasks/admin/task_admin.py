@@ -112,7 +112,7 @@ class TaskAdminMixin(_Mixed):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[TaskChangeList]:
         return TaskChangeList
 
-    def lookup_allowed(self, lookup: str, *args: Any, **kwargs: Any) -> bool:
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         # Django would let anybody who sees the list filter by any column, data included.
         return lookup in {shown.parameter_name for shown in (StateFilter, QueueFilter, TimeFilter)}
 
@@ -129,8 +129,10 @@ class TaskAdminMixin(_Mixed):
         check_posted_action(self, request)
         return super().changelist_view(request, {"title": _("Tasks"), **(extra_context or {})})
 
-    def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request, *args, **kwargs)
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        # Django 5.2 knows no locations, later versions warn about who does not take them.
+        known = {} if action_location is None else {"action_location": action_location}
+        actions: dict[str, Any] = super().get_actions(request, **known)
         # Also one that a host offers on its whole site, whatever rights that asks for.
         actions.pop("delete_selected", None)
         return actions
@@ -178,7 +180,7 @@ class TaskAdminMixin(_Mixed):
     def shown_when(self, task: Task) -> SafeString:
         return when_html(task)
 
-    @admin.display(description=gettext_lazy("Reason"))
+    @admin.display(description=gettext_lazy("Reason"), empty_value="")
     def shown_reason(self, task: Task) -> str:
         if not task.reason:
             return ""

@@ -103,7 +103,7 @@ class Queue(models.Model):
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
 
 class WorkerQuerySet(models.QuerySet["Worker"]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
@@ -17,9 +17,6 @@ from tasks.models.fields import KeyField, WorkIndex
 from tasks.models.queryset import TaskQuerySet
 from tasks.models.records import KEY_LENGTH
 from tasks.models.states import FINAL, State
-
-if TYPE_CHECKING:
-    from tasks.models.facts import Failure, LogLine, Prerequisite, TaskEvent
 
 
 class Execution(Protocol):
@@ -78,12 +75,6 @@ class Task(models.Model):
     object_id = KeyField(max_length=KEY_LENGTH, null=True)
 
     objects = TaskQuerySet.as_manager()
-
-    failures: models.Manager[Failure]
-    log_lines: models.Manager[LogLine]
-    events: models.Manager[TaskEvent]
-    prerequisites: models.Manager[Prerequisite]
-    dependents: models.Manager[Prerequisite]
 
     _execution: Execution | None = None
     _after: tuple[Task, ...] = ()
@@ -180,12 +171,15 @@ class Task(models.Model):
 
     def _load_record(self) -> models.Model:
         using = self._state.db
+        content_types = ContentType.objects.db_manager(using)
         try:
-            content_type = ContentType.objects.db_manager(using).get_for_id(self.content_type_id)
+            content_type = content_types.get_for_id(self.content_type_id or 0)
         except ContentType.DoesNotExist:
             raise RecordGone(self) from None
         model = content_type.model_class()
-        record = model and model._base_manager.using(using).filter(pk=self.object_id).first()
+        if model is None:
+            raise RecordGone(self)
+        record = model._base_manager.using(using).filter(pk=self.object_id).first()
         if record is None:
             raise RecordGone(self)
         return record
@@ -226,7 +220,7 @@ class Task(models.Model):
         self.progress_value = {"done": done, "total": total}
 
     def retry(self, *, by: object = None, reason: str = "") -> None:
-        """Run a finished task once more, with at least one attempt left.
+        """Run a finished task again, with as many attempts more as it was created with.
 
         ``by`` is a user or text. Raises TransitionRefused unless it is failed, cancelled or
         completed, and UniqueKeyTaken.

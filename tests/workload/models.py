@@ -36,8 +36,15 @@ class Owner(models.Model):
         abstract = True
 
 
+class Shown(models.Manager["Heir"]):
+    def get_queryset(self) -> models.QuerySet["Heir"]:
+        return super().get_queryset().exclude(name="hidden")
+
+
 class Heir(Owner):
     name = models.CharField(max_length=100, blank=True)
+
+    objects = Shown()
 
     def __str__(self) -> str:
         return self.name
@@ -92,6 +99,17 @@ class Bystander(models.Model):
     """Has neither rules nor tasks."""
 
     name = models.CharField(max_length=100, blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Ticket(models.Model):
+    """Gets its tasks by a rule, see rules.py."""
+
+    name = models.CharField(max_length=100, blank=True)
+
+    tasks = TaskRelation()
 
     def __str__(self) -> str:
         return self.name

@@ -1,0 +1,96 @@
+"""What counts as a secret, and what does not."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.redact import MASK, redact, redact_text
+
+SECRET = "hunter2hunter2"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password", "Password", "user_password", "passwd", "client_secret", "token",
+        "access_token", "accessToken", "Authorization", "api_key", "apiKey", "API-KEY", "x-api-key",
+        "card", "card_number", "creditCard", "iban", "IBAN", "cvv", "private_key",
+    ],
+)  # fmt: skip
+def test_values_of_keys_that_sound_secret_are_hidden(key):
+    assert redact({key: SECRET}) == {key: MASK}
+    assert redact({"deep": [{key: {"inner": SECRET}}]}) == {"deep": [{key: MASK}]}
+    assert SECRET not in redact_text(f"{key}={SECRET}")
+    assert SECRET not in redact_text(f"{{'{key}': '{SECRET}'}}")
+    assert SECRET not in redact_text(f'{{"{key}": "{SECRET}"}}')
+    assert SECRET not in redact_text(f'{{\\"{key}\\": \\"{SECRET}\\"}}')
+    assert SECRET not in redact_text(f"{key}: {SECRET}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Authorization: Bearer {SECRET}",
+        f"Authorization: Basic {SECRET}=",
+        f"sent bearer {SECRET} along",
+        f"smtp://shop:{SECRET}@mail.example.com:25",
+        f"redis://:{SECRET}@cache/0",
+        f"postgres://u:p@{SECRET}@db/x",
+        f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}",
+        f"password = '{SECRET} with spaces'",
+        f'password="with \\" quote {SECRET}"',
+        f"GET /?a=1&token={SECRET}&b=2",
+    ],
+)
+def test_texts_that_carry_a_secret_lose_it(text):
+    assert SECRET not in redact_text(text)
+    assert MASK in redact_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "card refused", "Order 1042 was discarded", "mailbox full", "https://example.com/a?b=c",
+        "https://example.com:8080/mail@example.com", "KeyError: 'token'", "a@example.com",
+        "Basic facts about tokens", "12:30:00", "secretary", "Caliban: hello",
+    ],
+)  # fmt: skip
+def test_ordinary_texts_stay_as_they_are(text):
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize("value", [None, "", [], {}])
+def test_that_a_secret_is_missing_is_shown(value):
+    assert redact({"password": value}) == {"password": value}
+
+
+def test_what_is_around_a_secret_stays():
+    assert redact_text("GET /?a=1&token=abc&b=2") == f"GET /?a=1&token={MASK}&b=2"
+    assert redact_text("smtp://shop:pw@mail") == f"smtp://shop:{MASK}@mail"
+    assert redact({"to": "a@b.c", "n": 1, "ok": True}) == {"to": "a@b.c", "n": 1, "ok": True}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_hiding_twice_hides_no_more_and_keeps_the_shape(value):
+    once = redact(value)
+    assert type(once) is type(value)
+    assert redact(once) == once
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "password=", 'password="', "://a:", "eyJaaaaaaaaa.", "Bearer ", "token: '", "-"]
+)
+def test_a_megabyte_of_anything_is_redacted_in_seconds(piece):
+    text = piece * (1024 * 1024 // len(piece))
+    started = time.process_time()
+    redact_text(text)
+    assert time.process_time() - started < 10

@@ -1,0 +1,151 @@
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.checks import Error, run_checks
+from django.db import connections, models
+from django.test.utils import isolate_apps
+
+from tasks import checks
+from tasks.models import TaskRelation
+from tasks.models.records import declaring
+from tests.workload.models import Record
+
+
+def ids(messages: list[Any]) -> list[str]:
+    return [message.id for message in messages]
+
+
+class Router:
+    """Refuses some models on the other database."""
+
+    def __init__(self, *labels: str) -> None:
+        self.labels = labels
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return False if db == "other" and app_label in self.labels else None
+
+
+def test_the_example_host_has_nothing_to_complain_about() -> None:
+    found = [message for message in run_checks() if str(message.id).startswith("aftersave")]
+    assert found == []
+
+
+def test_every_message_has_a_hint(settings: Any) -> None:
+    settings.AFTERSAVE = {"QUEUE": 1, "SESSION_ALIAS": "nowhere"}
+    settings.DATABASE_ROUTERS = [Router("tasks")]
+    found = [*checks.check_settings(), *checks.check_aliases()]
+    assert len(found) >= 3
+    assert all(message.hint for message in found)
+
+
+def test_an_unknown_setting_is_an_error_that_names_the_one_meant(settings: Any) -> None:
+    settings.AFTERSAVE = {"MAX_ATTEMPT": 3, "heartbeat_limit": 3, "xyz": 1}
+    found = checks.check_settings()
+    assert ids(found) == ["aftersave.E001"] * 3
+    hints = {message.msg: message.hint for message in found}
+    assert hints["AFTERSAVE['MAX_ATTEMPT'] is unknown."] == "Did you mean 'MAX_ATTEMPTS'?"
+    assert hints["AFTERSAVE['heartbeat_limit'] is unknown."] == "Did you mean 'HEARTBEAT_LIMIT'?"
+    assert "DATA_LIMIT" in str(hints["AFTERSAVE['xyz'] is unknown."])
+
+
+@pytest.mark.parametrize("value", ["nowhere", {"other": "nowhere"}])
+def test_a_session_alias_that_does_not_exist_is_one_error(settings: Any, value: Any) -> None:
+    settings.AFTERSAVE = {"SESSION_ALIAS": value}
+    assert ids(checks.check_settings()) == ["aftersave.E002"]
+
+
+@pytest.mark.parametrize("value", ["default", None, "same", {"default": None, "other": "other"}])
+def test_a_session_alias_that_exists_or_is_off_is_fine(settings: Any, value: Any) -> None:
+    settings.AFTERSAVE = {"SESSION_ALIAS": value}
+    assert checks.check_settings() == []
+
+
+@pytest.mark.parametrize(
+    ("order", "found"),
+    [
+        (["tasks", "channels", "workers"], ["aftersave.E003"]),
+        (["tasks", "workers", "channels"], []),
+        (["tasks", "channels"], []),
+        (["tasks", "workers"], []),
+    ],
+)
+def test_channels_before_workers_is_an_error(
+    order: list[str], found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [apps.get_app_config(label) for label in order]
+    monkeypatch.setattr(apps, "get_app_configs", lambda: configs)
+    assert ids(checks.check_app_order()) == found
+
+
+@isolate_apps("tests.workload")
+def test_a_composite_key_is_an_error() -> None:
+    class Cell(models.Model):
+        pk = models.CompositePrimaryKey("row", "column")
+        row = models.IntegerField()
+        column = models.IntegerField()
+
+        tasks = TaskRelation()
+
+        class Meta:
+            app_label = "workload"
+
+    try:
+        assert ids(checks.check_record_models()) == ["aftersave.E004"]
+        assert checks.check_record_models()[0].obj is Cell
+    finally:
+        declaring.discard(Cell)
+
+
+@pytest.mark.parametrize(
+    ("refused", "found"),
+    [
+        ((), 0),
+        (("tasks",), 1),
+        (("contenttypes",), 1),
+        (("tasks", "contenttypes"), 2),
+        (("tasks", "workload", "orders"), 0),
+    ],
+)
+def test_a_database_with_records_but_without_our_tables_is_an_error(
+    settings: Any, refused: tuple[str, ...], found: int
+) -> None:
+    settings.DATABASE_ROUTERS = [Router(*refused)]
+    assert ids(checks.check_aliases()) == ["aftersave.E005"] * found
+    assert Record in declaring
+    assert all("'other'" in message.msg for message in checks.check_aliases())
+
+
+SQLITE = "django.db.backends.sqlite3"
+GOOD = {
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=wal;",
+    "timeout": 20,
+}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "words"),
+    [
+        ({"ENGINE": SQLITE, "OPTIONS": GOOD}, None),
+        ({"ENGINE": "django.db.backends.postgresql"}, None),
+        ({"ENGINE": SQLITE}, ["transaction_mode", "init_command", "timeout"]),
+        ({"ENGINE": SQLITE, "OPTIONS": {**GOOD, "transaction_mode": "DEFERRED"}}, ["IMMEDIATE"]),
+        ({"ENGINE": SQLITE, "OPTIONS": {**GOOD, "timeout": 1}}, ["timeout"]),
+        ({"ENGINE": SQLITE, "OPTIONS": {**GOOD, "init_command": ""}}, ["WAL"]),
+    ],
+)
+def test_sqlite_without_the_options_that_several_processes_need_is_a_warning(
+    configuration: dict[str, Any], words: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "settings", {"default": {}})
+    monkeypatch.setattr("django.conf.settings.DATABASES", {"default": configuration})
+    found = checks.check_sqlite()
+    assert ids(found) == ([] if words is None else ["aftersave.W006"])
+    for word in words or ():
+        assert word in found[0].msg
+
+
+def test_an_unknown_setting_stops_every_command(settings: Any) -> None:
+    settings.AFTERSAVE = {"xyz": 1}
+    assert isinstance(checks.check_settings()[0], Error)
