@@ -76,6 +76,9 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
 ]
 
+#: Where the shop is reached from outside, for links in its mails.
+SITE_URL: str = env.str("SITE_URL", default="")
+
 AFTERSAVE: dict[str, Any] = {}
 
 MIDDLEWARE = [

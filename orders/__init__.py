@@ -1,0 +1,1 @@
+"""The example host: a small shop whose orders own tasks."""
