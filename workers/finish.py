@@ -12,7 +12,7 @@ from django.db.models import F
 from django.db.utils import DataError, IntegrityError
 from django.db.utils import Error as DatabaseError
 
-from tasks.models import Failure, LogLine, State, Task
+from tasks.models import FINAL, Failure, LogLine, State, Task
 from tasks.settle import Ending, settle
 from workers import log
 from workers.attempt import Attempt, GivenBack, Later, Outcome, Written
@@ -161,8 +161,8 @@ class Flusher:
                 if isinstance(row, Ending):
                     row.has_dependents = stored["has_dependents"]
                 ours.append(row)
-            elif stored and stored["lease"] == row.lease and stored["state"] != State.RUNNING:
-                # An earlier try was committed though its answer was lost, or staff were faster.
+            elif same_lease and stored and stored["state"] in FINAL:
+                # An earlier try was committed though its answer was lost.
                 continue
             else:
                 log.lease_lost(row.task_id)

@@ -88,6 +88,7 @@ class Runner:
         self.stop_by: float | None = None
         self.said_stopping = False
         self.in_a_hurry = False
+        self.failed_turns = 0
 
     def run(self) -> None:
         """Work until stopped; returns when nothing of this worker is running any more."""
@@ -97,6 +98,7 @@ class Runner:
         while not self._finished():
             try:
                 self._turn()
+                self.failed_turns = 0
             except DatabaseError as error:
                 self._survive(error)
         self._end()
@@ -299,10 +301,9 @@ class Runner:
     def _survive(self, error: DatabaseError) -> None:
         """Wait for the database; lock first, then ask who we are, then go on."""
         since = time.monotonic()
-        tries = 0
         while not self._finished():
-            tries += 1
-            self._pause(error, tries)
+            self.failed_turns += 1
+            self._pause(error, self.failed_turns)
             try:
                 self._reopen()
             except DatabaseError as next_error:

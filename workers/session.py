@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from django.db import connections
+from django.db import OperationalError, connections
 
 from tasks.bell import CHANNEL
 from tasks.conf import aftersave_settings
+
+LOCK_TRIES = 20
+_END_HOLDER = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND classid::bigint = %(id)s::bigint >> 32 AND objid::bigint = %(id)s::bigint & 4294967295
+"""
 
 
 class Session:
@@ -21,10 +30,11 @@ class Session:
         self._wrapper = connections[alias].copy(alias=f"{alias}-session")
         self._wrapper.connect()
         self._raw: Any = self._wrapper.connection
-        self._raw.autocommit = True
         self._heard: list[str] = []
-        self._raw.add_notify_handler(self._hear)
-        self._raw.execute(f"LISTEN {CHANNEL}")
+        with self._wrapper.wrap_database_errors:
+            self._raw.autocommit = True
+            self._raw.add_notify_handler(self._hear)
+            self._raw.execute(f"LISTEN {CHANNEL}")
 
     def _hear(self, notify: Any) -> None:
         self._heard.append(notify.payload)
@@ -34,15 +44,26 @@ class Session:
         return int(self._raw.fileno())
 
     def lock(self, worker_id: int) -> None:
-        """Hold the lock of ``worker_id``, and no other."""
-        self._raw.execute("SELECT pg_advisory_unlock_all()")
-        self._raw.execute("SELECT pg_advisory_lock(%s)", [worker_id])
+        """Hold the lock of ``worker_id``, and no other.
+
+        Raises OperationalError when another session keeps it, even after it was told to end: the
+        server may not have noticed yet that our former connection is gone.
+        """
+        with self._wrapper.wrap_database_errors:
+            self._raw.execute("SELECT pg_advisory_unlock_all()")
+            for _ in range(LOCK_TRIES):
+                if self._raw.execute("SELECT pg_try_advisory_lock(%s)", [worker_id]).fetchone()[0]:
+                    return
+                self._raw.execute(_END_HOLDER, {"id": worker_id})
+                time.sleep(0.1)
+        raise OperationalError(f"The lock of worker {worker_id} is held by another session.")
 
     def rung(self) -> list[str]:
         """Queue names rung since the last call; "" for the timer, "*" for any. Raises when lost."""
-        self._raw.pgconn.consume_input()
-        while (notify := self._raw.pgconn.notifies()) is not None:
-            self._heard.append(notify.extra.decode(errors="replace"))
+        with self._wrapper.wrap_database_errors:
+            self._raw.pgconn.consume_input()
+            while (notify := self._raw.pgconn.notifies()) is not None:
+                self._heard.append(notify.extra.decode(errors="replace"))
         heard, self._heard = self._heard, []
         return [queue for payload in heard for queue in payload.split(",")]
 

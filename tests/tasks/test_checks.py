@@ -90,6 +90,9 @@ def test_a_composite_key_is_an_error() -> None:
         class Meta:
             app_label = "workload"
 
+        def __str__(self) -> str:
+            return f"{self.row}:{self.column}"
+
     try:
         assert ids(checks.check_record_models()) == ["aftersave.E004"]
         assert checks.check_record_models()[0].obj is Cell

@@ -1,4 +1,4 @@
-"""What a test registers is gone after it, and files about one database are collected on it alone."""
+"""What a test registers is gone after it; files about PostgreSQL are collected on it alone."""
 
 from collections.abc import Iterator
 

@@ -132,13 +132,17 @@ def test_a_retry_in_eternity_is_kept_within_what_databases_know(after: float) ->
     assert Task.objects.get().run_at.year < 2200
 
 
-@pytest.mark.parametrize("backoff", [lambda n: 1 / 0, lambda n: math.nan, lambda n: "soon"])
+@pytest.mark.parametrize("backoff", [lambda n: 1 / 0, lambda n: "soon"])
 def test_a_backoff_that_is_no_time_is_replaced_by_the_default(
     backoff: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     later = retried(raising(ValueError()), backoff=backoff)
     assert 4 < seconds_until(later) <= 5
     assert "backoff of task" in caplog.text
+
+
+def test_a_retry_after_no_number_of_seconds_waits_for_the_default() -> None:
+    assert 4 < seconds_until(retried(raising(Retry(after=math.nan)))) <= 5
 
 
 def test_a_backoff_function_gets_the_number_of_the_attempt() -> None:

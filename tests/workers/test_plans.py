@@ -1,6 +1,6 @@
 """What PostgreSQL does to answer the engine's questions, with many other rows around."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,13 +106,12 @@ def assert_no_scan(plan: list[dict[str, Any]], situation: str) -> None:
 
 
 @pytest.fixture(params=["postgres_server", "postgres16_server"])
-def crowded(request: Any, make_host: Callable[..., Host]) -> Iterator[None]:
+def crowded(request: Any, make_host: Callable[..., Host]) -> None:
     server: Postgres = request.getfixturevalue(request.param)
     make_host(server)
     execute("ALTER TABLE tasks_task SET (autovacuum_enabled = false)")
     worker(ME)
     worker(OTHER)
-    yield
 
 
 @pytest.mark.usefixtures("crowded")

@@ -160,9 +160,9 @@ def test_what_a_handler_logs_and_its_progress_are_kept() -> None:
 
 
 def test_a_rolled_back_block_leaves_nothing_to_run() -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         enqueue("work.noop")
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
     assert run_tasks() == []
 
 
