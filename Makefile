@@ -64,7 +64,7 @@ types: install
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build dist staticfiles .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

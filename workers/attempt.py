@@ -18,6 +18,8 @@ from tasks.models import Failure, LogLine, Task
 from tasks.settle import Ending
 from tasks.text import clean_line
 
+_HIGHEST_LEVEL = 2**15 - 1
+
 
 @dataclass(slots=True, kw_only=True)
 class Later:
@@ -100,7 +102,7 @@ class Attempt:
             task_id=self.task.pk,
             attempt=self.task.attempts,
             at=self.clock.now(),
-            level=level,
+            level=max(0, min(level, _HIGHEST_LEVEL)),
             text=clean_line(text),
         )
         self.say(self, line)

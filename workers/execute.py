@@ -77,7 +77,10 @@ def _execute_atomic(attempt: Attempt) -> Written:
 
 
 def _completed(attempt: Attempt, value: Any) -> Ending:
-    result, complaint = encode_result(value)
+    try:
+        result, complaint = encode_result(value)
+    except Exception as error:  # from code of the value's own; what was done is done
+        result, complaint = None, f"the return value cannot be read: {type(error).__name__}"
     if complaint:
         log.result_dropped(attempt.task, complaint)
     return _ending(attempt, State.COMPLETED, result=result)

@@ -199,7 +199,8 @@ def _strip(row: Row) -> None:
     if isinstance(row, Ending):
         row.result = None
     if isinstance(row, Ending | Later) and row.failure is not None:
-        row.failure.message = row.failure.message.encode("ascii", "replace").decode()[:200]
+        plain = row.failure.message.encode("ascii", "replace").replace(b"\0", b"?")
+        row.failure.message = plain.decode()[:200]
         row.failure.traceback = ""
 
 

@@ -28,7 +28,7 @@ from workers.prune import prune
 from workers.rescue import SECOND_LOOK, Suspicion, declare_dead, make_due, release_orphans
 from workers.waiting import Alarm
 
-LOOK_EVERY = 1.0
+LOOK_EVERY = 1.1
 #: Without rings an idle worker looks after these many seconds first, then doubles up to LOOK_EVERY.
 FIRST_POLL = 0.05
 PRUNE_EVERY = 600.0
@@ -143,7 +143,7 @@ class Runner:
             self._claim()
         elif not self.said_stopping:
             self.said_stopping = True
-            log.stopping(self.membership.id, len(self.hands.held()), max(0.0, self.stop_by - now))
+            log.stopping(self.membership.id, len(self.hands.held()), round(self.stop_by - now))
         self._keep_time(time.monotonic())
         self._rest()
 

@@ -28,8 +28,9 @@ class Session:
 
     def __init__(self, alias: str) -> None:
         self._wrapper = connections[alias].copy(alias=f"{alias}-session")
-        self._wrapper.connect()
+        self._wrapper.ensure_connection()
         self._raw: Any = self._wrapper.connection
+        self._fd = int(self._raw.fileno())
         self._heard: list[str] = []
         with self._wrapper.wrap_database_errors:
             self._raw.autocommit = True
@@ -40,8 +41,8 @@ class Session:
         self._heard.append(notify.payload)
 
     def fileno(self) -> int:
-        """For a selector: readable when somebody rang."""
-        return int(self._raw.fileno())
+        """For a selector: readable when somebody rang. The same also after the connection broke."""
+        return self._fd
 
     def lock(self, worker_id: int) -> None:
         """Hold the lock of ``worker_id``, and no other.

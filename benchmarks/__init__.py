@@ -1,0 +1,1 @@
+"""Side by side with peers, on one embedded PostgreSQL: `python -m benchmarks`."""

@@ -1,0 +1,1 @@
+"""One module a peer, run in the peer's own environment: install, enqueue N, ping N."""
