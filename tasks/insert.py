@@ -13,6 +13,8 @@ from tasks.exceptions import InvalidTask
 from tasks.models import Prerequisite, State, Task
 
 CHUNK = 2000
+#: About the most data in one INSERT; MariaDB's default packet is 16 MiB.
+STATEMENT_BYTES = 8 * 1024 * 1024
 SOON = timedelta(seconds=2)
 _TRIES_FOR_A_UNIQUE_KEY = 5
 
@@ -104,7 +106,8 @@ def _settle_beginning(task: Task, prerequisites: Sequence[Task], states: dict[in
 def _write(using: str, tasks: Sequence[Task]) -> None:
     manager = Task.objects.using(using)
     if connections[using].features.can_return_rows_from_bulk_insert:
-        manager.bulk_create(tasks, batch_size=CHUNK)
+        largest = max((len(str(task.data)) for task in tasks), default=0)
+        manager.bulk_create(tasks, batch_size=min(CHUNK, max(1, STATEMENT_BYTES // (largest + 1))))
     else:
         for task in tasks:
             task.save(using=using, force_insert=True)

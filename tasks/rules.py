@@ -16,7 +16,7 @@ from django.db.models.signals import post_save, pre_save
 from tasks.enqueueing import enqueue_many
 from tasks.exceptions import InvalidHandler
 from tasks.models import Task
-from tasks.models.records import for_each_descendant, record_alias
+from tasks.models.records import being_saved, for_each_descendant, record_alias
 from tasks.models.relation import make_save_atomic
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
@@ -196,7 +196,11 @@ def _after(
         or not changed.isdisjoint(rule.fields)
     ]
     if fired:
-        enqueue_many(_built_by(fired, instance))
+        token = being_saved.set((instance, using))
+        try:
+            enqueue_many(_built_by(fired, instance))
+        finally:
+            being_saved.reset(token)
 
 
 def _changed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -28,9 +29,21 @@ def owner_model(model: type[models.Model]) -> type[models.Model]:
     return model._meta.concrete_model or model
 
 
+#: The record whose save calls rules now, and the alias it is saved on.
+being_saved: ContextVar[tuple[models.Model, str] | None] = ContextVar(
+    "aftersave_being_saved", default=None
+)
+
+
 def record_alias(record: models.Model) -> str:
-    """The database alias on which tasks of ``record`` are written."""
-    return record._state.db or router.db_for_write(type(record), instance=record)
+    """The database alias on which tasks of ``record`` are written: where its row is.
+
+    A record read from a replica belongs to the alias that the router names for writing.
+    """
+    saving = being_saved.get()
+    if saving is not None and saving[0] is record:
+        return saving[1]
+    return router.db_for_write(type(record), instance=record)
 
 
 def record_key(record: models.Model, using: str) -> tuple[ContentType, str]:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
+from django.db.models import Model
+from django.test import override_settings
 
 from tasks import build, emit, enqueue, enqueue_many, on_create, on_event
 from tasks.exceptions import InvalidTask
@@ -112,3 +114,19 @@ def test_a_record_moved_by_hand_gets_its_tasks_where_it_went() -> None:
     record: Any = Record.objects.create()
     record.save(using="other")
     assert record.tasks.enqueue("math.add")._state.db == "other"
+
+
+class ToThePrimary:
+    """A router with a replica to read from."""
+
+    def db_for_write(self, model: type[Model], **hints: Any) -> str:
+        return "default"
+
+
+@override_settings(DATABASE_ROUTERS=[ToThePrimary()])
+def test_a_record_read_from_a_replica_gets_its_tasks_where_it_is_written() -> None:
+    record = Record.objects.using("default").create(name="r")
+    record._state.db = "other"
+    task = record.tasks.enqueue("math.add")
+    assert Task.objects.using("default").filter(pk=task.pk).exists()
+    assert not Task.objects.using("other").exists()

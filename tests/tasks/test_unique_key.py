@@ -3,7 +3,16 @@ from django.db import transaction
 
 from tasks import build, enqueue, enqueue_many
 from tasks.models import State, Task
-from tests.tasks.tools import finish, start, threads, wait_until_blocked
+from tasks.settle import settle_own
+from tests.tasks.tools import (
+    WORKER,
+    ending,
+    finish,
+    start,
+    state_of,
+    threads,
+    wait_until_blocked,
+)
 
 
 def enqueue_five() -> Task:
@@ -113,22 +122,25 @@ def test_many_threads_with_few_keys_make_one_task_for_each_key() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_second_try_for_a_key_sees_that_a_prerequisite_has_ended_meanwhile() -> None:
-    """The first try found it unfinished; nobody would wake the dependent any more."""
-    prerequisite = enqueue("math.add")
+    """The first try found it running; nobody would wake the dependent any more."""
+    prerequisite = start(enqueue("math.add"))
     dependent = build("math.sum", after=[prerequisite])
 
     def enqueue_both() -> list[Task]:
         return enqueue_many([build("crm.sync", unique_key="5"), dependent])
 
+    def end() -> bool:
+        with transaction.atomic():
+            return settle_own("default", WORKER, ending(prerequisite))
+
     with threads(2) as run:
         with transaction.atomic():
-            enqueue("crm.sync", unique_key="5")
-            theirs = run(enqueue_both)
+            enqueue_five()
             # Holds the prerequisite, and waits for our key.
+            theirs = run(enqueue_both)
             wait_until_blocked(1)
-            ended = run(prerequisite.cancel)
+            ended = run(end)
             wait_until_blocked(2)
         theirs.result(10)
-        ended.result(10)
-    dependent.refresh_from_db()
-    assert dependent.state == State.CANCELLED
+        assert ended.result(10)
+    assert state_of(dependent) == State.SCHEDULED
