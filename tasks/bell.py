@@ -11,6 +11,8 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.db import connections, transaction
 
+from tasks.conf import aftersave_settings
+
 logger = logging.getLogger(__name__)
 
 CHANNEL = "aftersave_work"
@@ -66,7 +68,7 @@ def ring(using: str, queues: Iterable[str]) -> None:
 
 def _send(using: str, queues: list[str]) -> None:
     connection = connections[using]
-    if connection.vendor == "postgresql":
+    if connection.vendor == "postgresql" and aftersave_settings.session_alias(using):
         payload = ",".join(queues)
         if len(payload.encode()) > _LONGEST_PAYLOAD:
             payload = "*"

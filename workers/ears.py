@@ -22,7 +22,7 @@ RENEW_EVERY = 60.0
 PATIENCE = 10.0
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
-_FORGET_AFTER = 2.0
+_GOODBYE = 1.0
 
 
 class Ears:
@@ -63,7 +63,7 @@ class Ears:
         self._closed = True
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop)
-        self._thread.join(2 * _FORGET_AFTER)
+        self._thread.join(3 * _GOODBYE)
         if not self._thread.is_alive():
             os.close(self._read)
             os.close(self._write)
@@ -88,41 +88,40 @@ class Ears:
             began = time.monotonic()
             try:
                 await self._listen_once()
-            # A group of them, and what a layer raises is anybody's guess.
+            # What a layer raises is anybody's guess.
             except Exception as error:
-                self.hears = False
                 pause = FIRST_PAUSE if time.monotonic() - began > pause else pause * 2
                 pause = min(LONGEST_PAUSE, pause) * random.uniform(0.5, 1.0)
-                log.ears_lost(_first_cause(error), pause)
+                log.ears_lost(error, pause)
                 await asyncio.sleep(pause)
 
     async def _listen_once(self) -> None:
         layer = _layer_of_our_own()
         channel = await layer.new_channel()
+        receiving: asyncio.Task[Any] | None = None
         try:
-            async with asyncio.timeout(PATIENCE):
-                await layer.group_add(GROUP, channel)
+            await _join(layer, channel)
             self.hears = True
             # What was rung before this moment was not for our ears.
             self._hear(["*"])
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_renew(layer, channel))
-                group.create_task(self._receive(layer, channel))
-        except asyncio.CancelledError:
-            with suppress(Exception):
-                async with asyncio.timeout(_FORGET_AFTER):
-                    await layer.group_discard(GROUP, channel)
-            raise
+            renew_at = time.monotonic() + _renewal(layer)
+            while True:
+                receiving = receiving or asyncio.create_task(layer.receive(channel))
+                await asyncio.wait({receiving}, timeout=renew_at - time.monotonic())
+                if receiving.done():
+                    self._understand(receiving.result())
+                    receiving = None
+                if time.monotonic() >= renew_at:
+                    await _join(layer, channel)
+                    renew_at = time.monotonic() + _renewal(layer)
         finally:
-            with suppress(Exception):
-                async with asyncio.timeout(_FORGET_AFTER):
-                    await layer.close_pools()
+            self.hears = False
+            await _end(receiving)
+            await _leave(layer, channel)
 
-    async def _receive(self, layer: Any, channel: str) -> None:
-        while True:
-            message = await layer.receive(channel)
-            if isinstance(message, Mapping) and message.get("using") == self.using:
-                self._hear([str(queue) for queue in message.get("queues") or ["*"]])
+    def _understand(self, message: Any) -> None:
+        if isinstance(message, Mapping) and message.get("using") == self.using:
+            self._hear([str(queue) for queue in message.get("queues") or ["*"]])
 
     def _hear(self, queues: list[str]) -> None:
         self._heard.extend(queues)
@@ -130,11 +129,29 @@ class Ears:
             os.write(self._write, b"!")
 
 
-async def _renew(layer: Any, channel: str) -> None:
-    while True:
-        await asyncio.sleep(min(RENEW_EVERY, getattr(layer, "group_expiry", RENEW_EVERY) / 2))
-        async with asyncio.timeout(PATIENCE):
-            await layer.group_add(GROUP, channel)
+def _renewal(layer: Any) -> float:
+    return min(RENEW_EVERY, getattr(layer, "group_expiry", RENEW_EVERY) / 2)
+
+
+async def _join(layer: Any, channel: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        await layer.group_add(GROUP, channel)
+
+
+async def _end(receiving: asyncio.Task[Any] | None) -> None:
+    # Again and again: a cancellation may be lost inside the layer.
+    while receiving is not None and not receiving.done():
+        receiving.cancel()
+        await asyncio.wait({receiving}, timeout=0.1)
+
+
+async def _leave(layer: Any, channel: str) -> None:
+    with suppress(Exception):
+        async with asyncio.timeout(_GOODBYE):
+            await layer.group_discard(GROUP, channel)
+    with suppress(Exception):
+        async with asyncio.timeout(_GOODBYE):
+            await layer.close_pools()
 
 
 def _layer_of_our_own() -> Any:
@@ -143,12 +160,6 @@ def _layer_of_our_own() -> Any:
     from channels.layers import channel_layers
 
     return channel_layers.make_backend(DEFAULT_CHANNEL_LAYER)
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def open_ears(using: str) -> Ears | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from django.db import connections, transaction
 from django.db.models import F
-from django.db.utils import DataError, IntegrityError
+from django.db.utils import DataError, IntegrityError, OperationalError
 from django.db.utils import Error as DatabaseError
 
 from tasks.models import FINAL, Failure, LogLine, State, Task
@@ -19,7 +19,8 @@ from workers.attempt import Attempt, GivenBack, Later, Outcome, Written
 
 FLUSH_DELAY = 0.015
 FLUSH_AT = 200
-_TRIES = 3
+#: Seconds until what an error without a word about content refuses counts as refused content.
+_PATIENCE = 60.0
 
 Row = TypeVar("Row", Ending, Later, GivenBack)
 Said = tuple[Attempt, LogLine | None]
@@ -35,7 +36,7 @@ class Flusher:
         self._outcomes: deque[Outcome] = deque()
         self._lines: deque[Said] = deque()
         self._since: float | None = None
-        self._refused: dict[int, int] = {}
+        self._refused: dict[int, float] = {}
 
     def __len__(self) -> int:
         return len(self._outcomes)
@@ -127,6 +128,9 @@ class Flusher:
         except DatabaseError as error:
             if not self._about_content(error):
                 raise
+            if isinstance(error, OperationalError) and connections[self.using].vendor == "sqlite":
+                # Locked for too long, or the disk is full; it never speaks of content.
+                return list(rows)
             if len(rows) == 1:
                 return self._refused_row(rows[0], error)
             half = len(rows) // 2
@@ -142,8 +146,9 @@ class Flusher:
 
     def _refused_row(self, row: Row, error: DatabaseError) -> list[Row]:
         """Try a refused row again, then without what may be refused; never lose it."""
-        tries = self._refused[row.task_id] = self._refused.get(row.task_id, 0) + 1
-        if tries == _TRIES or isinstance(error, DataError | IntegrityError):
+        since = self._refused.setdefault(row.task_id, time.monotonic())
+        waited = time.monotonic() - since > _PATIENCE
+        if waited or isinstance(error, DataError | IntegrityError):
             log.content_refused(row.task_id, error)
             _strip(row)
         return [row]

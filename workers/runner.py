@@ -104,17 +104,21 @@ class Runner:
         self._end()
 
     def stop(self, *_: Any) -> None:
-        """Claim no more, finish what runs within the grace; called again: at once."""
-        if self.stop_by is not None:
-            self.in_a_hurry = True
+        """Claim no more, finish what runs within the grace."""
         grace = aftersave_settings.GRACE if self.options.grace is None else self.options.grace
         self.stop_by = self.stop_by or time.monotonic() + grace
         self.alarm.wake()
 
+    def _heed_orders(self) -> None:
+        if (self.alarm.orphaned or self.alarm.orders) and self.stop_by is None:
+            self.stop()
+        self.in_a_hurry = self.alarm.orders > 1
+
     def _handle_signals(self) -> None:
         signal.signal(signal.SIGTERM, self.stop)
-        # A terminal sends Ctrl-C to everybody; only the supervisor decides what it means.
+        # A terminal sends Ctrl-C to the whole group; the supervisor decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _begin(self) -> None:
         while not self.membership.id and self.stop_by is None:
@@ -124,7 +128,8 @@ class Runner:
                 self._register()
             except DatabaseError as error:
                 self.membership.id = 0
-                self._pause(error, 1)
+                self.failed_turns += 1
+                self._pause(error, self.failed_turns)
 
     def _register(self) -> None:
         worker_id = self.membership.register()
@@ -154,8 +159,7 @@ class Runner:
             self.look_at = now
         self.lanes.rung(heard - {"", "*"}, now)
         self.lanes.look_again(now)
-        if self.alarm.orphaned and self.stop_by is None:
-            self.stop()
+        self._heed_orders()
 
     def _collect(self, now: float) -> None:
         for later in self.hands.collect():
@@ -315,7 +319,12 @@ class Runner:
     def _pause(self, error: DatabaseError, tries: int) -> None:
         pause = min(LONGEST_PAUSE, 0.1 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0)
         log.database_lost(error, pause)
-        self.alarm.sleep(pause)
+        # Neither rings nor outcomes that come in meanwhile may cut it short.
+        self.alarm.listen_to(None)
+        until = time.monotonic() + pause
+        while not self._finished() and (left := until - time.monotonic()) > 0:
+            self.alarm.sleep(min(left, max(0.0, (self.stop_by or until) - time.monotonic())))
+            self._heed_orders()
 
     def _reopen(self) -> None:
         self.alarm.listen_to(None)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -42,17 +43,27 @@ class RunnerProcess:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         words = [sys.executable, "-m", "workers", json.dumps(asdict(options)), ours, theirs]
-        self.process = subprocess.Popen(
-            [str(word) for word in words],
-            env=environment,
-            pass_fds=(ours, theirs),
-            stdin=subprocess.DEVNULL,
-        )
+        # The child inherits it: Ctrl-C must not end a runner that cannot ignore it yet.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process = subprocess.Popen(
+                [str(word) for word in words],
+                env=environment,
+                pass_fds=(ours, theirs),
+                stdin=subprocess.DEVNULL,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(ours)
         os.close(theirs)
         os.set_blocking(self.report, False)
         self.born = time.monotonic()
         self.worker_ids: list[int] = []
+
+    def order_to_stop(self) -> None:
+        """Once: well. Twice: at once. Not by signal: a group's runners would hear that twice."""
+        with suppress(BrokenPipeError):
+            os.write(self._lifeline, b"!")
 
     def read_report(self) -> None:
         """Note the ids under which the runner has registered."""
@@ -86,7 +97,6 @@ class Supervisor:
         self.starts: list[float] = [0.0] * processes
         self.quick_deaths = 0
         self.dead: list[int] = []
-        self.signals = 0
         self.kill_at: float | None = None
         self._selector = selectors.DefaultSelector()
         self._awake, self._waker = os.pipe()
@@ -98,7 +108,7 @@ class Supervisor:
         """Work until told to stop; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
-        while self.runners or self.starts or self.dead:
+        while self.runners or self.dead or (self.starts and self.kill_at is None):
             self._start_due()
             self._sleep()
             self._reap()
@@ -108,29 +118,29 @@ class Supervisor:
         return 0
 
     def _signalled(self, *_: Any) -> None:
-        self.signals += 1
         grace = aftersave_settings.GRACE if self.options.grace is None else self.options.grace
         self.kill_at = self.kill_at or time.monotonic() + grace + MARGIN
-        self.starts.clear()
-        self._tell(signal.SIGTERM)
+        self._order_to_stop()
         os.write(self._waker, b"!")
 
-    def _tell(self, number: signal.Signals) -> None:
+    def _order_to_stop(self) -> None:
         for runner in self.runners:
-            if runner.process.poll() is None:
-                runner.process.send_signal(number)
+            runner.order_to_stop()
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        for at in [at for at in self.starts if at <= now]:
+        due = [at for at in self.starts if at <= now]
+        self.starts = [at for at in self.starts if at > now]
+        for _ in due:
             if self.kill_at is not None:
-                return
-            self.starts.remove(at)
+                break
             runner = RunnerProcess(self.options)
             self.runners.append(runner)
             self._selector.register(runner.report, selectors.EVENT_READ, runner)
             if self.kill_at is not None:
-                runner.process.send_signal(signal.SIGTERM)
+                runner.order_to_stop()
+        if self.kill_at is not None:
+            self.starts.clear()
 
     def _sleep(self) -> None:
         for key, _ in self._selector.select(LOOK_EVERY if not self.starts else 0.05):
@@ -181,11 +191,12 @@ class Supervisor:
 
     def _reload(self) -> None:
         if self.kill_at is None and self.changed():
-            self._tell(signal.SIGTERM)
+            self._order_to_stop()
 
     def _enforce_grace(self) -> None:
         if self.kill_at is not None and time.monotonic() > self.kill_at:
-            self._tell(signal.SIGKILL)
+            for runner in self.runners:
+                runner.process.kill()
 
 
 class FileChanges:
@@ -199,5 +210,7 @@ class FileChanges:
 
     def __call__(self) -> bool:
         now = dict(self._reloader.snapshot_files())
-        changed, self._seen = now != self._seen, now
+        # What was imported since is new to us and no change.
+        changed = any(now.get(file) != at for file, at in self._seen.items())
+        self._seen = now
         return changed

@@ -31,6 +31,7 @@ class Alarm:
         self._sleeping = False
         self._rung = False
         self.orphaned = False
+        self.orders = 0
 
     def listen_to(self, ear: HasFileno | None) -> None:
         """Wake also when ``ear`` is readable; before that one is closed, call with None."""
@@ -53,14 +54,21 @@ class Alarm:
         timeout = 0.0 if self._rung else max(0.0, seconds)
         for key, _ in self._selector.select(timeout):
             if key.fd == self._pipe:
-                self.orphaned = True
-                self._selector.unregister(key.fd)
+                self._obey(key.fd)
             elif key.fd == self._read:
                 os.read(self._read, 4096)
         self._sleeping = False
         self._rung = False
 
-    @staticmethod
-    def nap(seconds: float) -> None:
+    def nap(self, seconds: float) -> None:
         """Sleep through every alarm: while much is going on, waking for each event costs more."""
         time.sleep(seconds)
+        self.sleep(0)
+
+    def _obey(self, pipe: int) -> None:
+        """A byte is the supervisor's order to stop, the second one to stop at once."""
+        said = os.read(pipe, 64)
+        self.orders += len(said)
+        if not said:
+            self.orphaned = True
+            self._selector.unregister(pipe)

@@ -33,7 +33,7 @@ LATE = 0.25
 def mixed_tasks(count: int) -> list[Task]:
     chance = random.Random(1)
     names = ("work.journal", "work.journal", "work.journal_atomic", "work.journal_async")
-    lengths = [*[0.0] * 6, 0.02, 0.05, 0.1, 0.2, 0.3, 0.6, 1.5]
+    lengths = [*[0.0] * 6, 0.02, 0.05, 0.1, 0.15, 0.2, 0.4, 1.0]
     return [
         build(chance.choice(names), {"sleep": chance.choice(lengths)}, max_attempts=50)
         for _ in range(count)
@@ -44,7 +44,7 @@ def mixed_tasks(count: int) -> list[Task]:
 def test_kills_lose_no_task_and_repeat_only_what_they_interrupted(postgres_host: Host) -> None:
     journal = journal_of(postgres_host)
     enqueue_many(mixed_tasks(2000))
-    fleet = Fleet(postgres_host, "--processes", 4).ready(4)
+    fleet = Fleet(postgres_host, "--processes", 4, "--threads", 2).ready(4)
     killed: dict[int, float] = {}
 
     for _ in range(KILLS):
@@ -57,7 +57,7 @@ def test_kills_lose_no_task_and_repeat_only_what_they_interrupted(postgres_host:
         killed[process.pid] = time.monotonic()
     fleet.end()
     assert Task.objects.live().exists(), "the test is to kill workers that have work left"
-    Fleet(postgres_host, "--processes", 2)
+    Fleet(postgres_host, "--processes", 2, "--threads", 16)
     until_done(timeout=120)
 
     assert counts() == {"completed": 2000}

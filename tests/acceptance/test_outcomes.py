@@ -103,8 +103,8 @@ ENDED_OTHERWISE = {
     ),
     "an unprintable line": ("failed", "task.log(Unprintable())"),
     "a level that no column holds": ("completed", "task.log('a', level=10 ** 12)"),
-    "progress": ("completed", "task.progress(float('nan'), 10 ** 400)"),
-    "progress of objects": ("completed", "task.progress(object(), '\\0')"),
+    "progress": ("completed", "task.progress(float('nan'), float('inf')); task.progress(2**70)"),
+    "progress of no numbers": ("failed", "task.progress(object(), '\\0')"),
     "an open transaction": (
         "completed",
         "from django.db import transaction\ntransaction.set_autocommit(False)",

@@ -5,7 +5,7 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from tasks import enqueue
+from tasks import build, enqueue, enqueue_many
 from tasks.models import Queue, State, Task
 from tests.tasks.tools import threads
 from tests.workers.tools import ME, OTHER, row_locked, statements
@@ -157,3 +157,21 @@ def test_what_is_claimed_can_be_saved_by_a_handler(django_assert_num_queries: An
         )  # fmt: skip
     mine.refresh_from_db()
     assert mine.data == {"a": 1}
+
+
+def test_mariadb_reads_the_head_of_its_index_and_sorts_nothing() -> None:
+    if connection.vendor != "mysql":
+        assert connection.vendor in ("postgresql", "sqlite")  # See test_plans.py for the first.
+        return
+    for queue in ("a", "b"):
+        enqueue_many([build("work.noop", queue=queue, delay=n % 2) for n in range(600)])
+    with statements() as seen:
+        claim("default", "a", 5, ME)
+    (sql, params) = next((sql, params) for sql, params in seen if "ORDER BY" in sql)
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sql}", params)
+        names = [column[0] for column in cursor.description]
+        plan = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    (tasks,) = (row for row in plan if row["table"] == "tasks_task")
+    assert tasks["key"] == "tasks_claim"
+    assert "filesort" not in tasks["Extra"]

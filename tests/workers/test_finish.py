@@ -1,17 +1,16 @@
-import logging
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from tasks import enqueue
-from tasks.models import Failure, LogLine, State, Task
+from tasks.models import Failure, State, Task
 from tasks.settle import Ending
 from tests.tasks.tools import threads
 from tests.workers.tools import ME, OTHER, attempt, claimed, flusher, row_locked, worker
-from workers.attempt import Attempt, GivenBack, Later, Written
+from workers.attempt import GivenBack, Later, Written
 from workers.finish import FLUSH_AT, FLUSH_DELAY, Flusher, mark_started
 
 pytestmark = pytest.mark.django_db
@@ -104,33 +103,46 @@ def test_a_task_that_is_gone_is_forgotten() -> None:
     assert states() == ["completed", "completed"]
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_refused_outcome_is_written_without_its_content_and_the_others_whole(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tasks = claimed_tasks(7)
-    # What a handler returns is cleaned before; a database may be pickier than we know.
-    poison = done(tasks[3], result='{"a": ')
-    if connection.vendor != "postgresql":
-        poison = done(tasks[3], State.FAILED, fingerprint="x" * 65, result="1")
-    if connection.vendor == "sqlite":
-        poison = done(tasks[3], State.COMPLETED, live_key_too="")if False else done(tasks[3])
-    own = flushed(*[poison if t is tasks[3] else done(t, result='"ok"') for t in tasks])
-    for _ in range(4):
-        own.flush(ME)
-    for task in tasks:
-        task.refresh_from_db()
-    assert [task.result for task in tasks if task is not tasks[3]] == ["ok"] * 6
-
-
-def test_a_poisoned_failure_does_not_keep_others_from_being_written() -> None:
-    tasks = claimed_tasks(5)
-    outcomes = [later(task) for task in tasks]
-    outcomes[2].failure.message = "\x00"
+    tasks = claimed_tasks(14)
+    outcomes = [*map(done, tasks[:7]), *map(later, tasks[7:])]
+    # What handlers say is cleaned before, but a database may be pickier than we know.
+    refused = Failure(attempt=1, task_id=tasks[3].pk, exception="E", message="m\0")
+    refused.traceback = None  # type: ignore[assignment]
+    outcomes[3] = done(tasks[3], State.FAILED, result='"cut"', failure=refused)
+    outcomes[9].failure.traceback = None  # type: ignore[union-attr]
     own = flushed(*outcomes)
+    assert own.pending() == [tasks[3].pk, tasks[9].pk]
+    assert states().count("running") == 2
     own.flush(ME)
     assert len(own) == 0
-    assert states() == ["scheduled"] * 5
-    assert Failure.objects.count() == 5
+    assert states() == ["completed"] * 3 + ["failed"] + ["completed"] * 3 + ["scheduled"] * 7
+    assert Failure.objects.count() == 8
+    assert Failure.objects.get(task=tasks[3]).traceback == ""
+    assert f"refused what task {tasks[3].pk} wants to keep" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_refuses_for_a_moment_gets_the_whole_outcome_later() -> None:
+    tasks = claimed_tasks(3)
+    own = flusher()
+    for task in tasks:
+        own.push(done(task, result='"whole"'))
+
+    def busy(execute: Any, sql: str, *more: Any) -> Any:
+        if "UPDATE" in sql:
+            raise OperationalError("disk full")
+        return execute(sql, *more)
+
+    for _ in range(5):
+        with connection.execute_wrapper(busy):
+            own.flush(ME)
+        assert len(own) == 3
+    own.flush(ME)
+    assert list(Task.objects.values_list("result", flat=True)) == ["whole"] * 3
 
 
 @pytest.mark.django_db(transaction=True)
@@ -222,76 +234,6 @@ def test_the_start_of_a_last_attempt_is_written_only_under_its_lease() -> None:
     task.refresh_from_db()
     assert task.started_at is not None
     assert not mark_started("default", OTHER, made)
-
-
-def talking(task: Task, own: Flusher) -> Attempt:
-    return attempt(task, say=own.say)
-
-
-def test_lines_and_progress_are_written_while_the_task_runs() -> None:
-    own = flusher()
-    (task,) = claimed_tasks(1)
-    made = talking(task, own)
-    made.log("one", logging.INFO)
-    made.progress(1, 3)
-    made.log("two", logging.WARNING)
-    made.progress(2, 3)
-    assert own.due_at() is not None
-    own.flush(ME)
-    task.refresh_from_db()
-    assert task.progress_value == {"done": 2, "total": 3}
-    assert [(line.text, line.level, line.attempt) for line in task.log_lines.all()] == [
-        ("one", 20, 1),
-        ("two", 30, 1),
-    ]
-
-
-def test_lines_of_an_atomic_handler_are_kept_though_it_ended_its_task() -> None:
-    own = flusher()
-    (task,) = claimed_tasks(1)
-    talking(task, own).log("one", logging.INFO)
-    flushed(done(task))
-    own.flush(ME)
-    assert LogLine.objects.get().text == "one"
-
-
-def test_lines_of_a_lost_lease_are_not_kept() -> None:
-    own = flusher()
-    (task,) = claimed_tasks(1)
-    made = talking(task, own)
-    made.log("one", logging.INFO)
-    made.progress(1, 2)
-    Task.objects.update(lease=2)
-    own.flush(ME)
-    own.flush(ME)
-    assert not LogLine.objects.exists()
-    assert Task.objects.get().progress_value is None
-
-
-def test_a_line_that_is_refused_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
-    own = flusher()
-    tasks = claimed_tasks(5)
-    for task in tasks:
-        talking(task, own).log("one", logging.INFO)
-    own._lines[2][1].level = 10**30 if connection.vendor == "sqlite" else 10**6  # type: ignore[union-attr]
-    own.flush(ME)
-    assert LogLine.objects.count() == 4
-    assert f"progress of task {tasks[2].pk}" in caplog.text
-
-
-@pytest.mark.django_db(transaction=True)
-def test_lines_of_a_locked_row_wait_for_it() -> None:
-    own = flusher()
-    tasks = claimed_tasks(2)
-    for task in tasks:
-        talking(task, own).log("one", logging.INFO)
-    if connection.features.has_select_for_update_skip_locked:
-        with row_locked(tasks[0]):
-            own.flush(ME)
-            assert LogLine.objects.get().task_id == tasks[1].pk
-            assert own.due_at() is not None
-    own.flush(ME)
-    assert LogLine.objects.count() == 2
 
 
 @pytest.mark.django_db(transaction=True)

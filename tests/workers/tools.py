@@ -111,3 +111,13 @@ def statements() -> Iterator[list[tuple[str, Any]]]:
 
     with connection.execute_wrapper(note):
         yield seen
+
+
+def end_other_sessions() -> None:
+    """Handlers' threads never end, and PostgreSQL drops no database they are connected to."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )

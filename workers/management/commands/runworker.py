@@ -62,3 +62,7 @@ def refuse_impossible(options: dict[str, Any]) -> None:
         raise CommandError("--threads and --coroutines cannot be negative.")
     if options["threads"] == options["coroutines"] == 0:
         raise CommandError("--threads 0 --coroutines 0 leaves nothing to run a handler.")
+    if options["queues"] and not options["queues"].strip(", "):
+        raise CommandError(f"--queues {options['queues']!r} names no queue.")
+    if options["grace"] is not None and not options["grace"] >= 0:
+        raise CommandError("--grace cannot be negative.")

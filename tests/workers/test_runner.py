@@ -1,0 +1,167 @@
+"""The engine's thread, turn by turn; whole processes are tests/acceptance's."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db.utils import OperationalError
+from django.utils import timezone
+
+from tasks import enqueue, enqueue_many, handler
+from tasks.enqueueing import build
+from tasks.models import Queue, State, Task, Worker
+from tests.services.waiting import wait_for
+from tests.workers.tools import end_other_sessions, statements
+from workers.claim import claim
+from workers.runner import Options, Runner
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., Runner]]:
+    runners: list[Runner] = []
+
+    def start(**options: Any) -> Runner:
+        runner = Runner(Options(threads=2, coroutines=2, **options))
+        runner._begin()
+        runners.append(runner)
+        return runner
+
+    yield start
+    for runner in runners:
+        runner._end()
+    end_other_sessions()
+
+
+def turn_until(runner: Runner, condition: Callable[[], object]) -> None:
+    def turned() -> object:
+        runner._turn()
+        return condition()
+
+    wait_for(turned, timeout=20, every=0, what="the runner")
+
+
+def states() -> set[str]:
+    return set(Task.objects.values_list("state", flat=True))
+
+
+def test_it_runs_what_is_due_in_every_queue_and_makes_missing_queues(started: Any) -> None:
+    enqueue_many([build("work.noop", queue=queue) for queue in "abc" for _ in range(20)])
+    enqueue("work.async", queue="c")
+    runner = started()
+    turn_until(runner, lambda: states() == {"completed"})
+    assert set(Queue.objects.values_list("name", flat=True)) == {"a", "b", "c"}
+
+
+def test_with_drain_it_is_finished_when_nothing_is_due_nor_running(started: Any) -> None:
+    first = enqueue("work.noop")
+    enqueue("work.noop", after=[first])
+    enqueue("work.noop", delay=3600)
+    enqueue("work.nobody")
+    runner = started(drain=True)
+    turn_until(runner, runner._finished)
+    assert [task.state for task in Task.objects.order_by("pk")] == [
+        State.COMPLETED, State.COMPLETED, State.SCHEDULED, State.SCHEDULED,
+    ]  # fmt: skip
+
+
+def test_only_its_own_queues_are_served(started: Any) -> None:
+    enqueue("work.noop", queue="mine")
+    other = enqueue("work.noop", queue="other")
+    runner = started(queues=["mine"], drain=True)
+    turn_until(runner, runner._finished)
+    other.refresh_from_db()
+    assert other.state == State.SCHEDULED
+
+
+def test_unknown_names_at_the_head_starve_nobody(started: Any) -> None:
+    enqueue_many([build("work.nobody", priority=9) for _ in range(300)])
+    known = enqueue("work.noop")
+    runner = started()
+    turn_until(runner, lambda: Task.objects.get(pk=known.pk).state == State.COMPLETED)
+    turn_until(runner, lambda: not len(runner.flusher))
+    assert set(Task.objects.exclude(pk=known.pk).values_list("state", "attempts")) == {
+        (State.SCHEDULED, 0)
+    }
+
+
+def test_an_idle_worker_asks_at_most_one_question_a_second(started: Any) -> None:
+    enqueue("work.nobody")
+    runner = started()
+    turn_until(runner, lambda: runner.hands.excluded and not len(runner.flusher))
+    runner.poll = 1.0
+    turn_until(runner, lambda: runner.look_at > time.monotonic() + 0.5)
+    until = time.monotonic() + 2.5
+    with statements() as seen:
+        turn_until(runner, lambda: time.monotonic() > until)
+    looks = [sql for sql, _ in seen if "lane" in sql]
+    claims = [sql for sql, _ in seen if "tasks_task" in sql and "lane" not in sql]
+    assert len(looks) <= 3
+    # The queue of the unknown name is asked for once after each look, on every database.
+    assert len(claims) <= len(looks) * 4
+
+
+def test_who_was_declared_dead_goes_on_under_a_new_id(started: Any) -> None:
+    runner = started()
+    before = runner.membership.id
+    Worker.objects.update(lost_at=timezone.now())
+    enqueue("work.noop")
+    runner.look_at = 0.0
+    turn_until(runner, lambda: states() == {"completed"})
+    assert runner.membership.id != before
+    assert Worker.objects.alive().get().pk == runner.membership.id
+
+
+def test_what_a_lost_answer_claimed_for_it_goes_back_refunded(started: Any) -> None:
+    runner = started()
+    task = enqueue("work.noop", max_attempts=1)
+    claim("default", "default", 1, runner.membership.id)
+    runner._return_unknown()
+    task.refresh_from_db()
+    assert (task.state, task.attempts, task.lease) == (State.SCHEDULED, 0, 1)
+    turn_until(runner, lambda: states() == {"completed"})
+
+
+def test_told_to_stop_it_claims_no_more_and_ends_when_what_runs_has_ended(started: Any) -> None:
+    entered: list[int] = []
+
+    def slow(task: Task) -> None:
+        entered.append(task.pk)
+        time.sleep(0.2)
+
+    handler("work.slow")(slow)
+    first = enqueue("work.slow")
+    runner = started()
+    turn_until(runner, lambda: entered)
+    runner.stop()
+    second = enqueue("work.slow")
+    turn_until(runner, runner._finished)
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.state, second.state) == (State.COMPLETED, State.SCHEDULED)
+    assert not runner.in_a_hurry
+
+
+def test_a_retry_soon_is_run_when_its_time_has_come(started: Any) -> None:
+    seen: list[float] = []
+
+    def twice(task: Task) -> None:
+        seen.append(time.monotonic())
+        if len(seen) == 1:
+            raise ValueError
+
+    handler("work.twice", backoff=0.2)(twice)
+    enqueue("work.twice")
+    turn_until(started(), lambda: states() == {"completed"})
+    assert 0.1 <= seen[1] - seen[0] < 1.0
+
+
+def test_a_lost_database_is_survived(started: Any) -> None:
+    runner = started()
+    before = runner.membership.id
+    runner._survive(OperationalError("gone"))
+    enqueue("work.noop")
+    turn_until(runner, lambda: states() == {"completed"})
+    assert runner.membership.id == before
