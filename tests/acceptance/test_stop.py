@@ -99,3 +99,15 @@ def test_workers_whose_supervisor_was_killed_stop_by_themselves(postgres_host: H
 
     assert (len(gone), left) == (2, [])
     assert_nothing_was_left_behind(journal)
+
+
+@pytest.mark.timeout(60)
+def test_an_interrupt_while_workers_still_start_leaves_no_traceback(postgres_host: Host) -> None:
+    fleet = Fleet(postgres_host, "--processes", 2)
+    wait_for(fleet.pids, timeout=PATIENCE)
+
+    os.killpg(fleet.process.pid, signal.SIGINT)
+
+    assert fleet.end() == 0
+    assert "Traceback" not in fleet.output
+    assert not Worker.objects.alive().exists()
