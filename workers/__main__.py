@@ -18,7 +18,13 @@ def main(options: str, pipe: int, report: int) -> None:
     import django
 
     django.setup()
+    from django.db import connections
+
     from workers.runner import Options, Runner
+
+    for database in connections.settings.values():
+        # Each thread keeps its connection for good, so that a pool would run out of them.
+        database.get("OPTIONS", {}).pop("pool", None)
 
     runner = Runner(Options(**json.loads(options)), pipe=pipe, announce=partial(_report, report))
     runner.run()

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from django.conf import settings
@@ -83,7 +83,8 @@ class Attempt:
     started_at: datetime | None = None
     lost: bool = False
     logged: int = 0
-    told_progress: dict[str, float | None] | None = field(default=None)
+    told_progress: dict[str, float | None] | None = None
+    has_said_progress: bool = False
 
     @property
     def is_last(self) -> bool:
@@ -110,7 +111,9 @@ class Attempt:
     def progress(self, done: float, total: float | None) -> None:
         """Hand the newest progress to the flusher; older ones need not be written."""
         self.told_progress = {"done": _figure(done), "total": _figure(total)}
-        self.say(self, None)
+        if not self.has_said_progress:
+            self.has_said_progress = True
+            self.say(self, None)
 
 
 def _figure(value: float | None) -> float | None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import F
-from django.db.utils import DataError, IntegrityError, OperationalError
 from django.db.utils import Error as DatabaseError
 
 from tasks.models import FINAL, Failure, LogLine, State, Task
 from tasks.settle import Ending, settle
 from workers import log
 from workers.attempt import Attempt, GivenBack, Later, Outcome, Written
+from workers.refusal import about_content, is_busy
 
 FLUSH_DELAY = 0.015
 FLUSH_AT = 200
-#: Seconds until what an error without a word about content refuses counts as refused content.
-_PATIENCE = 60.0
+#: What was locked is tried again after so many seconds.
+TRY_AGAIN = 0.1
+_AT_ONCE = 1000
+_BYTES_AT_ONCE = 8 * 1024 * 1024
 
 Row = TypeVar("Row", Ending, Later, GivenBack)
 Said = tuple[Attempt, LogLine | None]
@@ -36,10 +39,12 @@ class Flusher:
         self._outcomes: deque[Outcome] = deque()
         self._lines: deque[Said] = deque()
         self._since: float | None = None
-        self._refused: dict[int, float] = {}
+        self._left: list[Outcome] = []
+        self._left_lines: list[Said] = []
+        self._try_again_at: float | None = None
 
     def __len__(self) -> int:
-        return len(self._outcomes)
+        return len(self._outcomes) + len(self._left)
 
     def push(self, outcome: Outcome, *, urgent: bool = False) -> None:
         """Take an outcome; any thread. ``urgent``: do not wait for others to write with."""
@@ -59,47 +64,71 @@ class Flusher:
 
     def holds(self, task_id: int) -> bool:
         """Whether an outcome of this task is not written yet."""
-        return any(outcome.task_id == task_id for outcome in self._outcomes)
+        return task_id in self.pending()
 
     def pending(self) -> list[int]:
         """Ids of the tasks with unwritten outcomes."""
-        return [outcome.task_id for outcome in self._outcomes]
+        # list(): the other threads append to it meanwhile.
+        return [outcome.task_id for outcome in [*self._left, *list(self._outcomes)]]
 
-    def due_at(self) -> float | None:
-        """When the oldest thing must be written (time.monotonic()), None if there is nothing."""
-        if self.urgent or len(self._outcomes) >= FLUSH_AT:
+    def due_at(self, *, idle: bool = False) -> float | None:
+        """When the oldest thing must be written (time.monotonic()), None if there is nothing.
+
+        ``idle``: no more is to be expected, so that nothing is gained by waiting.
+        """
+        fresh = self._since is not None
+        if self.urgent or len(self._outcomes) >= FLUSH_AT or (idle and fresh):
             return 0.0
-        return None if self._since is None else self._since + FLUSH_DELAY
+        if self._since is None:
+            return self._try_again_at
+        return min(self._since + FLUSH_DELAY, self._try_again_at or math.inf)
 
     def forget(self) -> list[int]:
         """Drop everything: the leases are lost. Returns the ids of the tasks concerned."""
         dropped = self.pending()
-        self._outcomes.clear()
-        self._lines.clear()
-        self._since = None
+        for unwritten in (self._outcomes, self._lines, self._left, self._left_lines):
+            unwritten.clear()
+        self._since = self._try_again_at = None
         return dropped
 
-    def flush(self, worker_id: int) -> None:
-        """Write all that was pushed; what is locked stays for the next time.
+    def flush(self, worker_id: int, *, everything: bool = False) -> None:
+        """Write all that was pushed; what is locked is tried again a moment later.
 
-        Raises the database's error when the connection is lost; nothing is forgotten then.
+        ``everything``: try it now, too. Raises the database's error when the connection is lost;
+        nothing is forgotten then.
         """
         self._since, self.urgent = None, False
-        self._write_lines(worker_id)
-        batch = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
-        left: list[Outcome] = []
-        chunk: list[Outcome] = []
+        if everything or (self._try_again_at or math.inf) <= time.monotonic():
+            self._outcomes.extendleft(reversed(self._left))
+            self._lines.extendleft(reversed(self._left_lines))
+            self._left, self._left_lines = [], []
+            self._try_again_at = None
         try:
-            while batch:
-                chunk, batch = batch[:1000], batch[1000:]
-                left += self._write_chunk(worker_id, chunk)
-        except BaseException:
-            left += chunk + batch
-            raise
+            self._write_lines(worker_id)
+            self._write_outcomes(worker_id)
         finally:
-            self._outcomes.extendleft(reversed(left))
-            if left and self._since is None:
+            if self._try_again_at is None and (self._left or self._left_lines):
+                self._try_again_at = time.monotonic() + TRY_AGAIN
+            if (self._outcomes or self._lines) and self._since is None:
                 self._since = time.monotonic()
+
+    def _write_outcomes(self, worker_id: int) -> None:
+        for _ in range(len(self._outcomes) // _AT_ONCE + 1):
+            chunk = self._next_chunk()
+            try:
+                self._left += self._write_chunk(worker_id, chunk)
+            except BaseException:
+                self._outcomes.extendleft(reversed(chunk))
+                raise
+
+    def _next_chunk(self) -> list[Outcome]:
+        chunk: list[Outcome] = []
+        size = 0
+        while self._outcomes and len(chunk) < _AT_ONCE and size < _BYTES_AT_ONCE:
+            outcome = self._outcomes.popleft()
+            chunk.append(outcome)
+            size += len(outcome.result or "") if isinstance(outcome, Ending) else 0
+        return chunk
 
     def _write_chunk(self, worker_id: int, chunk: list[Outcome]) -> list[Outcome]:
         for outcome in chunk:
@@ -126,32 +155,19 @@ class Flusher:
         try:
             written = write(self.using, worker_id, rows)
         except DatabaseError as error:
-            if not self._about_content(error):
-                raise
-            if isinstance(error, OperationalError) and connections[self.using].vendor == "sqlite":
-                # Locked for too long, or the disk is full; it never speaks of content.
+            if is_busy(error):
                 return list(rows)
+            if not about_content(error):
+                raise
             if len(rows) == 1:
-                return self._refused_row(rows[0], error)
+                log.content_refused(rows[0].task_id, error)
+                _strip(rows[0])
+                return list(rows)
             half = len(rows) // 2
             first = self._write(worker_id, rows[:half], write)
             return first + self._write(worker_id, rows[half:], write)
         missing = [row for row in rows if row.task_id not in written]
         return self._still_ours(worker_id, missing) if missing else []
-
-    def _about_content(self, error: DatabaseError) -> bool:
-        if isinstance(error, DataError | IntegrityError):
-            return True
-        return connections[self.using].is_usable()
-
-    def _refused_row(self, row: Row, error: DatabaseError) -> list[Row]:
-        """Try a refused row again, then without what may be refused; never lose it."""
-        since = self._refused.setdefault(row.task_id, time.monotonic())
-        waited = time.monotonic() - since > _PATIENCE
-        if waited or isinstance(error, DataError | IntegrityError):
-            log.content_refused(row.task_id, error)
-            _strip(row)
-        return [row]
 
     def _still_ours(self, worker_id: int, rows: Sequence[Row]) -> list[Row]:
         """Of rows not written those to try again: locked by somebody, or with new dependents."""
@@ -176,20 +192,19 @@ class Flusher:
     def _write_lines(self, worker_id: int) -> None:
         said = [self._lines.popleft() for _ in range(len(self._lines))]
         try:
-            left = self._write_said(worker_id, said) if said else []
+            self._left_lines += self._write_said(worker_id, said) if said else []
         except DatabaseError:
             self._lines.extendleft(reversed(said))
             raise
-        self._lines.extendleft(reversed(left))
-        if left and self._since is None:
-            self._since = time.monotonic()
 
     def _write_said(self, worker_id: int, said: Sequence[Said]) -> list[Said]:
         """Write lines and progress or, where some are refused, all others; returns the locked."""
         try:
             return _write_said(self.using, worker_id, said)
         except DatabaseError as error:
-            if not self._about_content(error):
+            if is_busy(error):
+                return list(said)
+            if not about_content(error):
                 raise
             if len(said) == 1:
                 log.line_refused(said[0][0].task.pk, error)
@@ -219,6 +234,8 @@ def _write_said(using: str, worker_id: int, said: Sequence[Said]) -> list[Said]:
         lines = [line for _, line in ours if line is not None]
         LogLine.objects.using(using).bulk_create(lines, batch_size=1000)
         for attempt in {attempt for attempt, line in ours if line is None}:
+            # First the flag: what is told from here on is said anew.
+            attempt.has_said_progress = False
             one = Task.objects.using(using).filter(pk=attempt.task.pk)
             one.update(progress_value=attempt.told_progress)
     if len(ours) == len(said):

@@ -104,8 +104,11 @@ class Hands:
         """Start last attempts one by one; ``mark`` writes the start first, False if the lease is
         lost."""
         while self._last and self._is_alone():
-            attempt = self._last.popleft()
-            if mark(attempt):
+            # Taken only when marked: the database may fail in between.
+            attempt = self._last[0]
+            marked = mark(attempt)
+            self._last.popleft()
+            if marked:
                 self._alone, self._alone_until = attempt, time.monotonic() + ALONE
                 self._slots(attempt).start(attempt)
             else:
@@ -124,11 +127,11 @@ class Hands:
 
     def _report(self, attempt: Attempt, outcome: Outcome) -> None:
         """Called by the slots' threads."""
-        self._ended.append((attempt, outcome))
-        if attempt.lost:
-            self.flusher.wake()
-        else:
+        # In this order: at every moment the attempt is held or its outcome is with the flusher.
+        if not attempt.lost:
             self.flusher.push(outcome, urgent=attempt.is_last)
+        self._ended.append((attempt, outcome))
+        self.flusher.wake()
 
     def collect(self) -> list[Later]:
         """Free the slots of what has ended; returns those to be tried again."""

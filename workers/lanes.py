@@ -29,10 +29,13 @@ class Lanes:
         self.add(queues)
         self._again.update(dict.fromkeys(queues, now + LOOK_AGAIN))
 
-    def look_again(self, now: float) -> float | None:
-        """Add the queues whose second look has come; returns when the next one does."""
+    def look_again(self, now: float) -> None:
+        """Add the queues whose second look has come."""
         self.add([queue for queue, at in self._again.items() if at <= now])
         self._again = {queue: at for queue, at in self._again.items() if at > now}
+
+    def next_look_again(self) -> float | None:
+        """When the next second look comes (time.monotonic()), None if none is to come."""
         return min(self._again.values(), default=None)
 
     def next(self) -> str | None:

@@ -73,7 +73,8 @@ def database_back(outage: float) -> None:
 
 
 def pruned(tasks: int) -> None:
-    logger.info("Pruned %d finished tasks.", tasks)
+    if tasks:
+        logger.info("Pruned %d finished tasks.", tasks)
 
 
 def runner_died(pid: int, code: int | None, pause: float) -> None:

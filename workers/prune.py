@@ -13,7 +13,7 @@ from django.utils import timezone
 from tasks.conf import aftersave_settings
 from tasks.models import Prerequisite, State, Task, Worker
 
-CHUNK = 1000
+CHUNK = 200
 
 
 def prune(using: str, now: datetime | None = None, *, seconds: float = 5.0) -> int:
@@ -21,20 +21,31 @@ def prune(using: str, now: datetime | None = None, *, seconds: float = 5.0) -> i
 
     Stops after ``seconds``; returns how many went. Also old rows of workers that ended.
     """
-    now = now or timezone.now()
     deadline = time.monotonic() + seconds
-    cutoffs = {state: now - keep for state, keep in _policies().items() if keep is not None}
-    deleted = cursor = 0
-    while cutoffs and time.monotonic() < deadline:
-        # Walking the primary key needs no index of its own; rows are about as old as their ids.
-        rows = Task.objects.using(using).filter(pk__gt=cursor).order_by("pk")
-        chunk = list(rows.values("pk", "state", "finished_at", "created_at")[:CHUNK])
-        deleted += _delete(using, [row["pk"] for row in chunk if _past(row, cutoffs)])
-        if not chunk or chunk[-1]["created_at"] >= max(cutoffs.values()):
+    deleted = after = 0
+    while time.monotonic() < deadline:
+        gone, after = prune_chunk(using, after, now)
+        deleted += gone
+        if not after:
             break
-        cursor = chunk[-1]["pk"]
-    _prune_workers(using, now)
     return deleted
+
+
+def prune_chunk(using: str, after: int, now: datetime | None = None) -> tuple[int, int]:
+    """Prune among the next tasks with ids above ``after``; from 0 on all.
+
+    Returns how many went, and where to go on, 0 when it is through.
+    """
+    now = now or timezone.now()
+    cutoffs = {state: now - keep for state, keep in _policies().items() if keep is not None}
+    # Walking the primary key needs no index of its own; rows are about as old as their ids.
+    rows = Task.objects.using(using).filter(pk__gt=after).order_by("pk")
+    chunk = list(rows.values("pk", "state", "finished_at", "created_at")[:CHUNK] if cutoffs else ())
+    deleted = _delete(using, [row["pk"] for row in chunk if _past(row, cutoffs)])
+    if not chunk or chunk[-1]["created_at"] >= max(cutoffs.values()):
+        _prune_workers(using, now)
+        return deleted, 0
+    return deleted, chunk[-1]["pk"]
 
 
 def _policies() -> dict[str, timedelta | None]:
@@ -62,7 +73,8 @@ def _delete(using: str, ids: list[int]) -> int:
         )
         finished = finished.exclude(pk__in=list(needed.values_list("prerequisite_id", flat=True)))
         doomed = list(finished.locked(skip=True).values_list("pk", flat=True))
-        Task.objects.using(using).filter(pk__in=doomed).delete()
+        # Only keys: else Django would load the rows, data and results, to delete them.
+        Task.objects.using(using).filter(pk__in=doomed).only("pk").delete()
     return len(doomed)
 
 

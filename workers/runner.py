@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import F
 from django.db.utils import Error as DatabaseError
 
 from tasks.conf import aftersave_settings
-from tasks.models import Queue, Task
+from tasks.models import Task
 from workers import log
 from workers.attempt import Attempt, Clock
 from workers.capture import capture_logging
@@ -22,18 +22,14 @@ from workers.claim import claim
 from workers.finish import RETURNED, Flusher, mark_started
 from workers.hands import Hands
 from workers.lanes import Lanes
-from workers.look import SERVER_SETTLES, Seen, look
 from workers.membership import Membership
-from workers.prune import prune
-from workers.rescue import SECOND_LOOK, Suspicion, declare_dead, make_due, release_orphans
+from workers.timekeeper import Timekeeper
 from workers.waiting import Alarm
 
-LOOK_EVERY = 1.1
-#: Without rings an idle worker looks after these many seconds first, then doubles up to LOOK_EVERY.
-FIRST_POLL = 0.05
-PRUNE_EVERY = 600.0
 NAP = 0.005
 UNWRITTEN_LIMIT = 5000
+#: A claim may be committed after its connection was given up; every so often such rows go back.
+RECOUNT_EVERY = 30.0
 LONGEST_PAUSE = 5.0
 
 
@@ -76,19 +72,15 @@ class Runner:
         self.membership = Membership(
             options.using, options.queues, options.threads, options.coroutines
         )
-        self.suspicion = Suspicion()
-        self.known_queues: set[str] = set()
-        self.look_at = 0.0
-        self.poll = FIRST_POLL
-        self.timer_at: float | None = None
-        self.prune_at = time.monotonic() + random.uniform(10, PRUNE_EVERY)
-        self.passed_over: set[str] = set()
+        self.times = Timekeeper(self.membership, self.lanes, self.clock)
+        self.passed_over: dict[str, list[str]] = {}
         self.claimed = 0
         self.drained = False
         self.stop_by: float | None = None
         self.said_stopping = False
         self.in_a_hurry = False
         self.failed_turns = 0
+        self.recount_at = time.monotonic() + RECOUNT_EVERY
 
     def run(self) -> None:
         """Work until stopped; returns when nothing of this worker is running any more."""
@@ -140,7 +132,7 @@ class Runner:
     def _turn(self) -> None:
         now = time.monotonic()
         self._listen(now)
-        self._collect(now)
+        self._collect()
         self._flush(now)
         self.hands.return_unstarted()
         if self.stop_by is None:
@@ -156,119 +148,89 @@ class Runner:
         ear = self.membership.ear
         heard = set(ear.rung()) if ear else set()
         if heard & {"", "*"}:
-            self.look_at = now
+            self.times.look_at = now
         self.lanes.rung(heard - {"", "*"}, now)
         self.lanes.look_again(now)
         self._heed_orders()
 
-    def _collect(self, now: float) -> None:
+    def _collect(self) -> None:
         for later in self.hands.collect():
-            wait = (later.run_at - self.clock.now()).total_seconds()
-            self.timer_at = min(self.timer_at or now + wait, now + wait)
+            self.times.note(later)
 
     def _flush(self, now: float) -> None:
-        due_at = self.flusher.due_at()
-        if due_at is not None and (due_at <= now or not self.hands.busy):
+        due_at = self.flusher.due_at(idle=not self.hands.busy)
+        if due_at is not None and due_at <= now:
             self.flusher.flush(self.membership.id)
 
     def _mark(self, attempt: Attempt) -> bool:
         return mark_started(self.using, self.membership.id, attempt)
 
+    def _can_claim(self) -> bool:
+        """Whether queues promise work, somebody has a hand free, and outcomes do not pile up."""
+        if self.stop_by is not None or len(self.flusher) >= UNWRITTEN_LIMIT:
+            return False
+        appetite = self.hands.appetite()
+        if appetite is None:
+            return False
+        # A queue that had nothing for the hands that were free then may have for those free now.
+        other = [queue for queue, names in self.passed_over.items() if names != appetite[1]]
+        self.lanes.add(other)
+        for queue in other:
+            del self.passed_over[queue]
+        return bool(self.lanes)
+
     def _claim(self) -> None:
-        while self.lanes and len(self.flusher) < UNWRITTEN_LIMIT:
-            appetite = self.hands.appetite()
-            if appetite is None:
+        while self._can_claim():
+            appetite, queue = self.hands.appetite(), self.lanes.next()
+            if appetite is None or queue is None:
                 return
             limit, names = appetite
-            if names is None and self.passed_over:
-                self.lanes.add(self.passed_over)
-                self.passed_over.clear()
-            queue = self.lanes.next()
-            if queue is None:
-                return
             tasks = claim(self.using, queue, limit, self.membership.id, names, self.hands.excluded)
             self.claimed += len(tasks)
             self.hands.give_out(tasks)
             if len(tasks) < limit:
                 self.lanes.empty(queue)
                 if names is not None:
-                    self.passed_over.add(queue)
+                    self.passed_over[queue] = names
             if tasks:
-                self.poll = FIRST_POLL
+                self.times.hurry()
 
     def _keep_time(self, now: float) -> None:
-        if self.timer_at is not None and self.timer_at <= now:
-            self.timer_at = None
-            self.lanes.add(make_due(self.using))
-            self.look_at = now
-        if self.look_at <= now or (self.options.drain and self._is_idle()):
+        self.times.promote(now)
+        if self.times.look_at <= now or (self.options.drain and self._is_idle()):
             self._look(now)
-        if self.prune_at <= now and self.stop_by is None:
-            self.prune_at = now + random.uniform(0.5, 1.5) * PRUNE_EVERY
-            log.pruned(prune(self.using))
+        if self.stop_by is None:
+            self.times.clean_up(now)
 
     def _look(self, now: float) -> None:
         idle_before = not self.claimed and self._is_idle()
-        seen = look(self.using, self.membership.id)
-        if not seen.alive:
+        if not self.times.look():
             self._declared_dead()
-            return
-        self.clock.measure(seen.now)
-        self._take_note(seen, now)
-        # Counted from the end of the look: counted from its start the second would be too early.
-        pace = SECOND_LOOK if self.suspicion.pending else self._pace()
-        self.look_at = time.monotonic() + pace
-        nothing_due = self.timer_at is None or self.timer_at > now
-        if self.options.drain and idle_before and nothing_due and not self._claimable(seen):
-            self.drained = True
+        elif self.options.drain and idle_before and self.times.nothing_is_due(now):
+            # Of the due queues some hold only names that this worker leaves to others.
+            self._claim()
+            self.drained = not (self.claimed or self.hands.busy)
         self.claimed = 0
+        if self.recount_at <= now:
+            self._return_unknown()
 
     def _is_idle(self) -> bool:
         return not (self.hands.busy or len(self.flusher) or self.lanes)
-
-    def _take_note(self, seen: Seen, now: float) -> None:
-        self.lanes.add(seen.due_queues)
-        new = set(seen.due_queues) - self.known_queues
-        if new:
-            Queue.objects.using(self.using).bulk_create(
-                [Queue(name=name) for name in sorted(new)], ignore_conflicts=True
-            )
-            self.known_queues |= new
-        if seen.next_run_at is not None:
-            self.timer_at = now + (seen.next_run_at - seen.now).total_seconds()
-        dead = self.suspicion.dead(seen)
-        if dead:
-            declare_dead(self.using, dead)
-        elif seen.orphaned:
-            release_orphans(self.using)
-
-    def _claimable(self, seen: Seen) -> bool:
-        """Whether a claim from the due queues gives anything: names we exclude stay for others."""
-        self._claim()
-        return bool(self.claimed) or self.hands.busy
-
-    def _pace(self) -> float:
-        if self.membership.hears:
-            return LOOK_EVERY
-        self.poll = min(LOOK_EVERY, self.poll * 2)
-        return self.poll
 
     def _rest(self) -> None:
         if self.hands.overflowing and self.stop_by is None:
             self.alarm.nap(NAP)
             return
-        if self._finished() or (self.lanes and self.stop_by is None and self.hands.appetite()):
+        if self._finished() or self._can_claim():
             return
         moments = (
-            self.look_at,
-            self.timer_at,
-            self.flusher.due_at(),
-            self.lanes.look_again(time.monotonic()),
-            self.hands.next_last_attempt(),
+            self.times.next_at(),
+            self.flusher.due_at(idle=not self.hands.busy),
+            self.lanes.next_look_again(),
+            self.hands.next_last_attempt() if self.stop_by is None else None,
             self.stop_by,
         )
-        now = time.monotonic()
-        self.alarm.sleep(min((at for at in moments if at is not None), default=now + 1) - now)
+        self.alarm.sleep(min(at for at in moments if at is not None) - time.monotonic())
 
     def _finished(self) -> bool:
         if self.drained or self.in_a_hurry:
@@ -286,7 +248,7 @@ class Runner:
         while time.monotonic() < until:
             try:
                 if len(self.flusher):
-                    self.flusher.flush(self.membership.id)
+                    self.flusher.flush(self.membership.id, everything=True)
                 if not len(self.flusher):
                     self.membership.leave()
                     break
@@ -300,7 +262,7 @@ class Runner:
     def _declared_dead(self) -> None:
         log.declared_dead(self.membership.id, self.hands.drop())
         self._register()
-        self.look_at = 0.0
+        self.times.look_at = 0.0
 
     def _survive(self, error: DatabaseError) -> None:
         """Wait for the database; lock first, then ask who we are, then go on."""
@@ -331,12 +293,17 @@ class Runner:
         connections[self.using].close()
         self.membership.open_session()
         self.alarm.listen_to(self.membership.ear)
-        self.suspicion.be_blind(SERVER_SETTLES)
         self._return_unknown()
-        self.look_at = 0.0
+        self.times.start_over()
 
     def _return_unknown(self) -> None:
         """Give back what was claimed for us in a statement whose answer was lost."""
         known = [attempt.task.pk for attempt in self.hands.held()] + self.flusher.pending()
         ours = Task.objects.using(self.using).running().filter(worker_id=self.membership.id)
-        ours.exclude(pk__in=known).update(**RETURNED, attempts=F("attempts") - 1)
+        unknown = list(ours.exclude(pk__in=known).values_list("pk", flat=True))
+        if unknown:
+            with transaction.atomic(using=self.using):
+                rows = ours.filter(pk__in=unknown).locked(skip=True)
+                ids = list(rows.values_list("pk", flat=True))
+                ours.filter(pk__in=ids).update(**RETURNED, attempts=F("attempts") - 1)
+        self.recount_at = time.monotonic() + RECOUNT_EVERY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -33,8 +34,8 @@ class Slots(ABC):
         self.held: set[Attempt] = set()
         self._report = report
         self._waiting: deque[Attempt] = deque()
-        self._starts: deque[tuple[float, int]] = deque()
-        self._started = 0
+        self._ends: deque[tuple[float, int]] = deque()
+        self._count = 0
         self._busy_since: float | None = None
 
     def capacity(self) -> int:
@@ -63,33 +64,30 @@ class Slots(ABC):
         """Take back what has not started and was claimed before ``older_than`` (monotonic)."""
         stale: list[Attempt] = []
         with suppress(IndexError):
-            while True:
-                attempt = self._waiting.popleft()
-                if attempt.claimed >= older_than:
-                    self._waiting.appendleft(attempt)
-                    break
-                stale.append(attempt)
+            # Only peeking: a thread that meanwhile finds nothing here goes to sleep.
+            while self._waiting[0].claimed < older_than:
+                stale.append(self._waiting.popleft())
         return stale
 
     def done(self, attempt: Attempt) -> None:
         """The engine has taken note of the outcome of ``attempt``."""
         self.held.discard(attempt)
-        self._started += 1
+        self._count += 1
         if not self.held:
             self._busy_since = None
 
     def _rate(self) -> float:
         """Attempts ended a second, over the last second or since it was last idle."""
         now = time.monotonic()
-        if self._started:
-            self._starts.append((now, self._started))
-            self._started = 0
-        while self._starts and now - self._starts[0][0] > _RATE_WINDOW:
-            self._starts.popleft()
-        if self._busy_since is None:
+        if self._count:
+            self._ends.append((now, self._count))
+            self._count = 0
+        while self._ends and now - self._ends[0][0] > _RATE_WINDOW:
+            self._ends.popleft()
+        if self._busy_since is None or not self._ends:
             return 0.0
-        span = min(_RATE_WINDOW, max(now - self._busy_since, 0.001))
-        return sum(count for _, count in self._starts) / span
+        span = max(now - self._busy_since, now - self._ends[0][0], 0.001)
+        return sum(count for _, count in self._ends) / min(_RATE_WINDOW, span)
 
     @abstractmethod
     def _wake(self, attempts: int) -> None:
@@ -125,7 +123,8 @@ class Threads(Slots):
             except IndexError:
                 self._sleep()
                 continue
-            outcome = execute(attempt)
+            # A context of its own: what a handler activates (a language, a zone) ends with it.
+            outcome = contextvars.copy_context().run(execute, attempt)
             tidy_connections()
             self._report(attempt, outcome)
 
@@ -135,6 +134,10 @@ class Threads(Slots):
         # Work that came before we counted as idle was not called out for us.
         if not self._waiting:
             self._calls.get()
+            return
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
 
 
 class Coroutines(Slots):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -119,7 +120,8 @@ class Supervisor:
 
     def _signalled(self, *_: Any) -> None:
         grace = aftersave_settings.GRACE if self.options.grace is None else self.options.grace
-        self.kill_at = self.kill_at or time.monotonic() + grace + MARGIN
+        patience = grace if self.kill_at is None else 0.0
+        self.kill_at = min(self.kill_at or math.inf, time.monotonic() + patience + MARGIN)
         self._order_to_stop()
         os.write(self._waker, b"!")
 
@@ -169,7 +171,7 @@ class Supervisor:
         self.quick_deaths = self.quick_deaths + 1 if lived < QUICK_DEATH and code else 0
         # Who never came to work will hardly do so next time; who was killed at work is missed.
         longest = PAUSE_AFTER_WORK if runner.worker_ids else LONGEST_PAUSE
-        pause = min(longest, 0.1 * 2**self.quick_deaths) if self.quick_deaths else 0.0
+        pause = min(longest, 0.1 * 2 ** min(self.quick_deaths, 10)) if self.quick_deaths else 0.0
         if code:
             log.runner_died(runner.process.pid, code, pause)
         self.starts.append(time.monotonic() + pause)
@@ -183,9 +185,11 @@ class Supervisor:
             self.dead.clear()
         except DatabaseError as error:
             log.database_lost(error, LOOK_EVERY)
-            time.sleep(LOOK_EVERY)
-            if self.kill_at is not None and time.monotonic() > self.kill_at:
+            if self.kill_at is not None and not self.runners:
+                # Nothing is left to do here; the others will notice these deaths.
                 self.dead.clear()
+            else:
+                time.sleep(LOOK_EVERY)
         finally:
             connections[self.options.using].close()
 

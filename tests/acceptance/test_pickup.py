@@ -12,7 +12,7 @@ from tasks.models import Failure
 from tests.acceptance.fleet import PATIENCE, Fleet, ids, journal_of, until_done
 from tests.services.host import Host
 from tests.services.waiting import wait_for
-from workers.runner import LOOK_EVERY
+from workers.timekeeper import LOOK_EVERY
 
 
 @pytest.mark.timeout(90)

@@ -22,7 +22,8 @@ from workers.membership import Membership
 SELDOM = """
 import django; django.setup()
 import workers.runner as r
-r.LOOK_EVERY = r.FIRST_POLL = 600.0
+import workers.timekeeper as t
+t.LOOK_EVERY = t.FIRST_POLL = 600.0
 r.Runner(r.Options(threads=1, coroutines=0)).run()
 """
 

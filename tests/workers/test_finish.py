@@ -117,7 +117,7 @@ def test_a_refused_outcome_is_written_without_its_content_and_the_others_whole(
     own = flushed(*outcomes)
     assert own.pending() == [tasks[3].pk, tasks[9].pk]
     assert states().count("running") == 2
-    own.flush(ME)
+    own.flush(ME, everything=True)
     assert len(own) == 0
     assert states() == ["completed"] * 3 + ["failed"] + ["completed"] * 3 + ["scheduled"] * 7
     assert Failure.objects.count() == 8
@@ -138,9 +138,10 @@ def test_a_database_that_refuses_for_a_moment_gets_the_whole_outcome_later() -> 
         return execute(sql, *more)
 
     for _ in range(5):
-        with connection.execute_wrapper(busy):
+        with connection.execute_wrapper(busy), pytest.raises(OperationalError):
             own.flush(ME)
         assert len(own) == 3
+        assert own.due_at() is not None, "what is not written is not forgotten"
     own.flush(ME)
     assert list(Task.objects.values_list("result", flat=True)) == ["whole"] * 3
 
@@ -163,10 +164,11 @@ def test_a_locked_row_does_not_hold_up_the_others_and_is_written_when_it_is_free
         assert own.pending() == [tasks[2].pk, tasks[6].pk, tasks[8].pk]
         assert states().count("running") == 3
         assert own.due_at() is not None
-        own.flush(ME)
+        own.flush(ME, everything=True)
         assert len(own) == 3
-    own.flush(ME)
+    own.flush(ME, everything=True)
     assert len(own) == 0
+    assert own.due_at() is None
     assert "running" not in states()
     assert Task.objects.get(pk=tasks[8].pk).attempts == 0
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db.utils import OperationalError
 
 from tasks import enqueue, enqueue_many, handler
 from tasks.enqueueing import build
@@ -177,6 +178,22 @@ def test_the_next_last_attempt_starts_as_soon_as_the_one_before_is_written() -> 
 
     worker.finish(all_ended)
     assert time.monotonic() - began < 8 * ALONE / 2
+
+
+def test_a_last_attempt_that_cannot_be_marked_is_not_forgotten() -> None:
+    seen: list[int] = []
+    handler("work.seen")(lambda task: seen.append(task.pk))
+    task = enqueue("work.seen", max_attempts=1)
+    worker = Worker()
+    worker.claim()
+
+    def away(made: object) -> bool:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with pytest.raises(OperationalError):
+        worker.hands.start_last_attempts(away)
+    worker.start_last()
+    worker.finish(lambda: seen == [task.pk])
 
 
 def test_a_last_attempt_whose_lease_is_lost_is_not_started(

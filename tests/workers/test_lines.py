@@ -1,11 +1,14 @@
 import logging
+from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.utils import OperationalError
 from django.utils import timezone
 
 from tasks import enqueue
 from tasks.models import LogLine, State, Task
+from tasks.settle import Ending
 from tests.workers.tools import ME, attempt, claimed, flusher, row_locked
 from workers.attempt import Attempt
 from workers.finish import Flusher
@@ -84,5 +87,24 @@ def test_lines_of_a_locked_row_wait_for_it() -> None:
             own.flush(ME)
             assert LogLine.objects.get().task_id == tasks[1].pk
             assert own.due_at() is not None
-    own.flush(ME)
+    own.flush(ME, everything=True)
     assert LogLine.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_outage_while_lines_are_written_forgets_neither_lines_nor_outcomes() -> None:
+    own = flusher()
+    (task,) = claimed_tasks(1)
+    talking(task, own).log("one", logging.INFO)
+    own.push(Ending(task_id=task.pk, lease=task.lease, state=State.COMPLETED))
+
+    def away(execute: Any, sql: str, *more: Any) -> Any:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with connection.execute_wrapper(away), pytest.raises(OperationalError):
+        own.flush(ME)
+    assert own.due_at() is not None
+    own.flush(ME)
+    assert LogLine.objects.count() == 1
+    task.refresh_from_db()
+    assert task.state == State.COMPLETED

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.utils import OperationalError
 from django.utils import timezone
 
@@ -12,7 +13,7 @@ from tasks import enqueue, enqueue_many, handler
 from tasks.enqueueing import build
 from tasks.models import Queue, State, Task, Worker
 from tests.services.waiting import wait_for
-from tests.workers.tools import end_other_sessions, statements
+from tests.workers.tools import end_other_sessions, row_locked, statements
 from workers.claim import claim
 from workers.runner import Options, Runner
 
@@ -91,8 +92,8 @@ def test_an_idle_worker_asks_at_most_one_question_a_second(started: Any) -> None
     enqueue("work.nobody")
     runner = started()
     turn_until(runner, lambda: runner.hands.excluded and not len(runner.flusher))
-    runner.poll = 1.0
-    turn_until(runner, lambda: runner.look_at > time.monotonic() + 0.5)
+    runner.times.poll = 1.0
+    turn_until(runner, lambda: runner.times.look_at > time.monotonic() + 0.5)
     until = time.monotonic() + 2.5
     with statements() as seen:
         turn_until(runner, lambda: time.monotonic() > until)
@@ -108,7 +109,7 @@ def test_who_was_declared_dead_goes_on_under_a_new_id(started: Any) -> None:
     before = runner.membership.id
     Worker.objects.update(lost_at=timezone.now())
     enqueue("work.noop")
-    runner.look_at = 0.0
+    runner.times.look_at = 0.0
     turn_until(runner, lambda: states() == {"completed"})
     assert runner.membership.id != before
     assert Worker.objects.alive().get().pk == runner.membership.id
@@ -142,6 +143,45 @@ def test_told_to_stop_it_claims_no_more_and_ends_when_what_runs_has_ended(starte
     second.refresh_from_db()
     assert (first.state, second.state) == (State.COMPLETED, State.SCHEDULED)
     assert not runner.in_a_hurry
+
+
+def test_a_queue_passed_over_for_want_of_a_hand_is_asked_as_soon_as_one_is_free(
+    started: Any,
+) -> None:
+    handler("work.short")(lambda task: time.sleep(0.02))
+    handler("work.other")(an_async_handler)
+    enqueue_many([build("work.short") for _ in range(60)])
+    runner = started()
+    began = time.monotonic()
+    turn_until(runner, lambda: states() == {"completed"})
+    # Two threads need 0.6 s; waiting for a look each time they are free takes several seconds.
+    assert time.monotonic() - began < 2.5
+
+
+async def an_async_handler(task: Task) -> None:
+    return None
+
+
+def test_a_claim_committed_after_its_connection_was_given_up_goes_back(started: Any) -> None:
+    runner = started()
+    enqueue("work.noop")
+    claim("default", "default", 1, runner.membership.id)
+    runner.recount_at = runner.times.look_at = 0.0
+    turn_until(runner, lambda: states() == {"completed"})
+
+
+def test_a_locked_row_whose_time_has_come_is_not_asked_for_all_the_time(started: Any) -> None:
+    if not connection.features.has_select_for_update_skip_locked:
+        return
+    task = enqueue("work.noop", delay=0.1)
+    runner = started()
+    with row_locked(task):
+        turn_until(runner, lambda: not runner.times.nothing_is_due(time.monotonic()))
+        until = time.monotonic() + 1.0
+        with statements() as seen:
+            turn_until(runner, lambda: time.monotonic() > until)
+        assert len(seen) < 60
+    turn_until(runner, lambda: states() == {"completed"})
 
 
 def test_a_retry_soon_is_run_when_its_time_has_come(started: Any) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection, transaction
+from django.utils import translation
 
 from tasks import enqueue
 from tasks.models import State, Task
@@ -96,6 +98,46 @@ def test_prefetch_is_at_most_what_the_last_seconds_rate_starts_in_its_time() -> 
         slots.done(one)
     # 1,000 in the last second: 50 of them start in 50 ms.
     assert 0.9 * 1000 * PREFETCH <= slots.capacity() <= 1000 * PREFETCH
+
+
+def test_after_a_moment_of_idleness_the_rate_is_not_taken_for_a_higher_one() -> None:
+    slots = Threads(4, lambda *pair: None)
+    many = [made(lambda task: None) for _ in range(8)]
+    for one in many:
+        slots.hold(one)
+    slots.capacity()
+    for one in many:
+        slots.done(one)
+    slots._ends.append((time.monotonic() - 0.5, 8))
+    slots._count = 0
+    slots.hold(made(lambda task: None))
+    # 8 in half a second: less than one of them starts in 50 ms.
+    assert slots.capacity() == 3
+
+
+def test_withdrawing_leaves_what_is_fresh_where_threads_find_it() -> None:
+    slots = Threads(0, lambda *pair: None)
+    old, fresh = made(lambda task: None), made(lambda task: None)
+    old.claimed = time.monotonic() - 5
+    slots._waiting.extend([old, fresh])
+    assert slots.withdraw(time.monotonic() - 1) == [old]
+    assert list(slots._waiting) == [fresh]
+
+
+def test_what_a_handler_activates_ends_with_it(ended: Any) -> None:
+    seen: list[str] = []
+
+    def speak(task: Any) -> None:
+        seen.append(translation.get_language())
+        translation.activate("de")
+
+    slots = Threads(1, lambda *pair: ended.append(pair))
+    for _ in range(2):
+        one = made(speak)
+        slots.hold(one)
+        slots.start(one)
+    wait_for(lambda: len(seen) == 2, what="both handlers")
+    assert seen == [settings.LANGUAGE_CODE] * 2
 
 
 def test_no_slots_want_nothing() -> None:
@@ -207,10 +249,11 @@ def test_after_a_ring_a_queue_is_looked_at_once_more() -> None:
     lanes.rung(["a"], now=10.0)
     assert lanes.next() == "a"
     lanes.empty("a")
-    again = lanes.look_again(10.001)
-    assert again == pytest.approx(10.025)
+    lanes.look_again(10.001)
+    assert lanes.next_look_again() == pytest.approx(10.025)
     assert not lanes
-    assert lanes.look_again(10.026) is None
+    lanes.look_again(10.026)
+    assert lanes.next_look_again() is None
     assert lanes.next() == "a"
 
 
