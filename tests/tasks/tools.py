@@ -83,4 +83,5 @@ def wait_until_blocked(count: int = 1) -> None:
             return bool(cursor.fetchone()[0] >= count)
 
     # MariaDB answers from a cache that it renews only after a tenth of a second without a reader.
-    wait_for(blocked, every=0.15 if connection.vendor == "mysql" else 0.02, what="blocked on locks")
+    every = 0.25 if connection.vendor == "mysql" else 0.02
+    wait_for(blocked, timeout=30, every=every, what="blocked on locks")
