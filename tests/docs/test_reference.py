@@ -149,3 +149,11 @@ def words(function):
 
 def names(signatures):
     return {signature.partition("(")[0] for signature in signatures}
+
+
+@pytest.mark.parametrize("room", ["tasks", "tasks/models", "tasks/admin", "workers"])
+def test_every_module_has_its_line_on_the_page_of_rooms(room):
+    root = DOCS.parent / room
+    modules = {path.name for path in root.glob("*.py") if path.name != "__init__.py"}
+    text = section(DOCS / "explanation" / "rooms.md", f"`{room}/`")
+    assert {code(row[0]) for row in table(text)} == modules
