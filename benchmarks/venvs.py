@@ -32,8 +32,9 @@ def _create(peer: Peer) -> None:
     print(f"creating the environment of {peer.environment}", flush=True)
     folder = VENVS / peer.environment
     shutil.rmtree(folder, ignore_errors=True)
-    _run(sys.executable, "-m", "venv", str(folder))
-    _run(str(folder / "bin" / "pip"), "install", "-q", "-r", str(peer.requirements))
+    _run(sys.executable, "-m", "venv", "--without-pip", str(folder))
+    pip = (sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"))
+    _run(*pip, "install", "-q", "-r", str(peer.requirements))
 
 
 def _run(*command: str) -> None:

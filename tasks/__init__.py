@@ -22,8 +22,6 @@ __all__ = [
     "on_save",
 ]
 
-DISTRIBUTION = "django-aftersave"
-
 _HOMES = {
     "tasks.enqueueing": ("build", "enqueue", "enqueue_many"),
     "tasks.handlers": ("Cancel", "Fail", "Retry", "handler"),

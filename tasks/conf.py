@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
@@ -34,12 +35,53 @@ class Settings:
     KEEP_FAILED: timedelta | None = None
     KEEP_WORKERS: timedelta | None = timedelta(days=1)
 
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Settings)
+        for field in fields(self):
+            value, hint = getattr(self, field.name), hints[field.name]
+            if not _fits(value, hint) or not _is_possible(field.name, value):
+                raise InvalidSetting(
+                    f"AFTERSAVE[{field.name!r}] = {value!r} cannot be used: it must be {field.type}"
+                    f"{_BOUNDS.get(field.name, '')}."
+                )
+
     def session_alias(self, using: str) -> str | None:
         """The alias of the direct connection that listens and locks for ``using``, or None."""
         alias = self.SESSION_ALIAS
         if isinstance(alias, dict):
             alias = alias.get(using, SAME_ALIAS)
         return using if alias == SAME_ALIAS else alias
+
+
+#: Smallest values; sizes, times and periods not named here may be anything from 0.
+_BOUNDS = {
+    "MAX_ATTEMPTS": ", at least 1",
+    "HEARTBEAT_LIMIT": ", above 0",
+    "LOG_LINES": ", not negative",
+}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return any(_is_a(value, option) for option in options)
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    kind = get_origin(kind) or kind
+    if kind in (int, float):
+        allowed = (int,) if kind is int else (int, float)
+        return isinstance(value, allowed) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    if name == "MAX_ATTEMPTS":
+        return bool(value >= 1)
+    if isinstance(value, timedelta):
+        return value >= timedelta(0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    return value > 0 if name == "HEARTBEAT_LIMIT" else value >= 0
 
 
 def unknown_settings() -> list[str]:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from tasks.conf import aftersave_settings
 from tasks.exceptions import CircularPrerequisites, InvalidTask, RecordNotSaved
-from tasks.handlers import current_task, registry, split_name
+from tasks.handlers import current_task, registry, split_name, wrong_option
 from tasks.insert import insert
 from tasks.models import Task
 from tasks.models.records import record_alias, record_key
@@ -57,6 +57,8 @@ def build(
     Raises InvalidTask: a bad name, data that is not JSON or too large, a bad option.
     """
     type_, action = split_name(name)
+    if record is not None and not isinstance(record, models.Model):
+        raise InvalidTask(f"Task {name!r}: record={record!r} is not a model instance.")
     data = checked_data(name, {} if data is None else data)
     alias = using or (router.db_for_write(Task) if record is None else record_alias(record))
     if record is not None and alias != record_alias(record):
@@ -64,6 +66,9 @@ def build(
             f"Task {name!r} must be written on {record_alias(record)!r}, the database of its "
             f"record, not on {alias!r}."
         )
+    wrong = wrong_option(queue=queue, priority=priority, max_attempts=max_attempts, timeout=timeout)
+    if wrong:
+        raise InvalidTask(f"Task {name!r}: {wrong}.")
     known = registry.get(name)
     now = timezone.now()
     task = Task(
@@ -79,7 +84,6 @@ def build(
         run_at=_start(name, now, run_at, delay),
         created_at=now,
     )
-    _check_options(task)
     task.due = task.run_at <= now
     task._state.db = alias
     task._after = _prerequisites(name, after)
@@ -108,28 +112,15 @@ def _start(
     if delay is not None:
         try:
             return now + (delay if isinstance(delay, timedelta) else timedelta(seconds=delay))
-        except (OverflowError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise InvalidTask(f"Task {name!r}: delay={delay!r} is no time: {error}.") from None
+    if run_at is not None and not isinstance(run_at, datetime):
+        raise InvalidTask(f"Task {name!r}: run_at={run_at!r} is not a datetime.")
     if run_at is not None and timezone.is_naive(run_at) != timezone.is_naive(now):
         raise InvalidTask(
             f"Task {name!r}: run_at={run_at!r} must be aware exactly when USE_TZ is True."
         )
     return run_at or now
-
-
-def _check_options(task: Task) -> None:
-    field = "queue"
-    if not task.queue or len(task.queue) > 64 or "," in task.queue or not task.queue.isprintable():
-        why = "a queue's name has 1 to 64 printable characters and no comma"
-    elif not -32768 <= task.priority <= 32767:
-        field, why = "priority", "a priority lies between -32768 and 32767"
-    elif task.max_attempts < 1:
-        field, why = "max_attempts", "at least one attempt is needed"
-    elif task.timeout is not None and task.timeout <= 0:
-        field, why = "timeout", "a timeout is more than 0 seconds"
-    else:
-        return
-    raise InvalidTask(f"Task {task.name!r}: {field}={getattr(task, field)!r}, but {why}.")
 
 
 def _live_key(name: str, unique_key: str) -> str:
@@ -149,6 +140,8 @@ def _live_key(name: str, unique_key: str) -> str:
 
 
 def _prerequisites(name: str, after: Iterable[Task]) -> tuple[Task, ...]:
+    if isinstance(after, Task):
+        raise InvalidTask(f"Task {name!r}: after= takes a list of tasks; write after=[task].")
     found = tuple(after)
     for task in found:
         if not isinstance(task, Task):
@@ -163,6 +156,9 @@ def enqueue_many(tasks: Iterable[Task]) -> list[Task]:
     of several databases are several transactions. Raises InvalidTask; then nothing is written.
     """
     given = list(tasks)
+    for task in given:
+        if not isinstance(task, Task):
+            raise InvalidTask(f"enqueue_many takes tasks made by build(...), not {task!r}.")
     ordered = _prerequisites_first(list({id(task): task for task in given}.values()))
     _check_whole(ordered)
     by_alias: dict[str, list[Task]] = defaultdict(list)

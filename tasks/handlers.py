@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ class Retry(Outcome):
 class Fail(Outcome):
     """Give up now, whatever attempts are left. ``reason`` is the one line that staff read."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str = "given up by the handler") -> None:
         self.reason = reason
         super().__init__(reason)
 
@@ -55,7 +56,7 @@ class Fail(Outcome):
 class Cancel(Outcome):
     """The task need not be done any more. ``reason`` is the one line that staff read."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str = "withdrawn by the handler") -> None:
         self.reason = reason
         super().__init__(reason)
 
@@ -140,17 +141,21 @@ def handler(
 
     ``queue``: the lane its tasks go to. ``priority``: higher first inside the queue.
     ``max_attempts``: executions before the task fails, at least 1. ``timeout``: seconds one
-    attempt may take. ``atomic``: the function's own writes to the task's database and "completed"
-    commit together. ``backoff``: seconds of the first wait, doubled each time, or a function from
-    the number of the failed attempt to seconds. ``title``: what staff read.
+    attempt may take (kept and shown, not enforced yet). ``atomic``: the function's own writes to
+    the task's database and "completed" commit together. ``backoff``: seconds of the first wait,
+    doubled each time, or a function from the number of the failed attempt to seconds. ``title``:
+    what staff read.
 
     Raises InvalidName, InvalidHandler, and DuplicateHandler.
     """
     split_name(name)
-    _check_options(name, max_attempts=max_attempts, timeout=timeout, backoff=backoff)
+    options = {"queue": queue, "priority": priority, "max_attempts": max_attempts}
+    wrong = wrong_option(timeout=timeout, **options) or _wrong_backoff(backoff)
+    if wrong:
+        raise InvalidHandler(f"Handler {name!r}: {wrong}.")
 
     def register(function: Function) -> Function:
-        is_async = inspect.iscoroutinefunction(function)
+        is_async = _is_async(name, function)
         if atomic and is_async:
             raise InvalidHandler(
                 f"Handler {name!r} is a coroutine, so it cannot be atomic=True: a transaction "
@@ -175,15 +180,54 @@ def handler(
     return register
 
 
-def _check_options(
-    name: str, *, max_attempts: int | None, timeout: float | None, backoff: Backoff | None
-) -> None:
-    if max_attempts is not None and max_attempts < 1:
-        raise InvalidHandler(f"Handler {name!r}: max_attempts must be at least 1.")
-    if timeout is not None and timeout <= 0:
-        raise InvalidHandler(f"Handler {name!r}: timeout must be more than 0 seconds.")
-    if isinstance(backoff, int | float) and backoff < 0:
-        raise InvalidHandler(f"Handler {name!r}: backoff must not be negative.")
+def _is_async(name: str, function: Callable[..., Any]) -> bool:
+    """Whether calling ``function`` gives a coroutine. Raises InvalidHandler for generators."""
+    called = function if inspect.isroutine(function) else type(function).__call__
+    either = (function, called)
+    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in either):
+        raise InvalidHandler(
+            f"Handler {name!r} contains yield, so calling it would run none of it. Rules yield "
+            "tasks; a handler does its work and returns."
+        )
+    return any(inspect.iscoroutinefunction(f) for f in either)
+
+
+def wrong_option(
+    *, queue: Any = None, priority: Any = None, max_attempts: Any = None, timeout: Any = None
+) -> str | None:
+    """What is wrong with an option of a handler or a task, in half a sentence; None if nothing."""
+    if queue is not None and not _is_queue_name(queue):
+        return f"queue={queue!r}, but a queue's name has 1 to 64 printable characters and no comma"
+    if priority is not None and not _is_integer(priority, -(2**15), 2**15 - 1):
+        return f"priority={priority!r}, but a priority is a whole number from -32768 to 32767"
+    if max_attempts is not None and not _is_integer(max_attempts, 1, 2**30):
+        return f"max_attempts={max_attempts!r}, but it is a whole number, at least 1"
+    if timeout is not None and not (_is_number(timeout) and timeout > 0):
+        return f"timeout={timeout!r}, but a timeout is a number of seconds above 0"
+    return None
+
+
+def _wrong_backoff(backoff: Any) -> str | None:
+    if backoff is None or callable(backoff) or (_is_number(backoff) and backoff >= 0):
+        return None
+    return (
+        f"backoff={backoff!r}, but it is a number of seconds, not negative, or a function from "
+        "the number of the failed attempt to seconds"
+    )
+
+
+def _is_queue_name(value: Any) -> bool:
+    return (
+        isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable() and "," not in value
+    )
+
+
+def _is_integer(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -95,7 +95,7 @@ def on_event(name: str) -> Callable[[Rule], Rule]:
 
 
 def emit(
-    name: str, record: models.Model | None = None, *, using: str | None = None, **payload: Any
+    name: str, record: models.Model | None = None, /, *, using: str | None = None, **payload: Any
 ) -> list[Task]:
     """Call the rules of event ``name`` and create what they yield, in one transaction.
 
@@ -106,7 +106,7 @@ def emit(
         return []
     alias = using or (router.db_for_write(Task) if record is None else record_alias(record))
     with transaction.atomic(using=alias):
-        return enqueue_many(_built_by(rules, record, **payload))
+        return enqueue_many(_built_by(rules, record, payload))
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _after(
     if fired:
         token = being_saved.set((instance, using))
         try:
-            enqueue_many(_built_by(fired, instance))
+            enqueue_many(_built_by(fired, instance, {}))
         finally:
             being_saved.reset(token)
 
@@ -220,7 +220,7 @@ def _changed(
 
 
 def _built_by(
-    rules: Iterable[Callable[..., Any]], record: models.Model | None, **payload: Any
+    rules: Iterable[Callable[..., Any]], record: models.Model | None, payload: dict[str, Any]
 ) -> list[Task]:
     tasks: list[Task] = []
     for rule in rules:

@@ -8,7 +8,7 @@ from django.dispatch import Signal
 #: Arguments: ``using``, ``settled`` (list of ``(task id, state)``).
 tasks_settled = Signal()
 
-#: Arguments: ``using``, ``worker_id``, ``host``, ``pid``, ``tasks`` (how many it held).
+#: Arguments: ``using``, ``worker_id``, ``tasks`` (how many it held).
 worker_lost = Signal()
 
 #: Arguments: ``using``, ``event`` (the TaskEvent row: who did what to which task, and why).

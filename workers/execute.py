@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import traceback
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from tasks.conf import aftersave_settings
-from tasks.exceptions import LeaseLost, RecordGone
+from tasks.exceptions import InvalidHandler, LeaseLost, RecordGone
 from tasks.handlers import Cancel, Fail, Retry, current_task
 from tasks.models import Failure, State, Task
 from tasks.settle import Ending, settle_own
@@ -77,6 +78,7 @@ def _execute_atomic(attempt: Attempt) -> Written:
 
 
 def _completed(attempt: Attempt, value: Any) -> Ending:
+    _refuse_undone(attempt, value)
     try:
         result, complaint = encode_result(value)
     except Exception as error:  # from code of the value's own; what was done is done
@@ -113,6 +115,18 @@ def _outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
         failure=failure,
         started_at=attempt.started_at,
     )
+
+
+def _refuse_undone(attempt: Attempt, value: Any) -> None:
+    """A coroutine or generator is work that was never begun: raise instead of completing."""
+    if inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise InvalidHandler(
+            f"Handler {attempt.handler.name!r} ({attempt.handler.path}) returned a "
+            f"{type(value).__name__}: its work was not done. Declare it with async def, without a "
+            "decorator that hides it, and without yield."
+        )
 
 
 def _ending(attempt: Attempt, state: State, **columns: Any) -> Ending:

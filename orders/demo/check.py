@@ -15,7 +15,7 @@ from orders.demo.processes import tail, wait_until
 from orders.demo.shopper import Shopper
 from orders.demo.stage import Stage
 from orders.demo.summary import table
-from orders.demo.upkeep import leave_unhandled
+from orders.demo.upkeep import fill_shelf, leave_unhandled
 from orders.demo.visitor import Visitor
 from orders.models import Order
 from tasks.models import Task
@@ -35,6 +35,7 @@ def check_everything(folder: Folder) -> None:
     with stage.running():
         print(f"Pages, workers and a CRM run at {stage.address}.")
         leave_unhandled()
+        fill_shelf()
         orders = place_orders(stage)
         failed = wait_for_work(stage, orders)
         retry_as_staff(stage, failed, passwords)

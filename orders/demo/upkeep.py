@@ -17,12 +17,17 @@ UNHANDLED = "legacy.export"
 
 def tidy(mails: Path) -> None:
     """Fill the shelf, forget the oldest orders and mails, leave a task that nobody handles."""
-    Product.objects.filter(stock__lt=LOW).update(stock=FULL)
+    fill_shelf()
     while forget_oldest(MOST_ORDERS):
         pass
     for mail in sorted(mails.iterdir())[:-MOST_MAILS]:
         mail.unlink()
     leave_unhandled()
+
+
+def fill_shelf() -> None:
+    """Products that run low are there in plenty again."""
+    Product.objects.filter(stock__lt=LOW).update(stock=FULL)
 
 
 def forget_oldest(most: int) -> int:

@@ -98,7 +98,9 @@ def _facts(task: Task) -> list[tuple[str, Any]]:
     if task.state == State.RUNNING:
         facts.append((_("Worker"), _worker(task)))
     if task.timeout:
-        facts.append((_("Time limit"), _("%(seconds)g s") % {"seconds": task.timeout}))
+        facts.append(
+            (_("Time limit (not enforced yet)"), _("%(seconds)g s") % {"seconds": task.timeout})
+        )
     progress = _progress(task)
     if progress:
         facts.append((_("Progress"), progress))

@@ -82,6 +82,7 @@ class TaskEvent(models.Model):
     who = models.CharField(max_length=150, default="")
     action = models.CharField(max_length=40)
     reason = models.TextField(default="")
+    difference = models.JSONField(null=True)  # what was changed, redacted
 
     class Meta:
         default_permissions = ()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 from django.db import models, router, transaction
 from django.db.models.signals import class_prepared, post_delete
 
+from tasks.exceptions import InvalidTask
 from tasks.models.queryset import TaskQuerySet
 from tasks.models.records import declaring, for_each_descendant, record_alias
 from tasks.models.states import State
@@ -30,6 +31,11 @@ class RecordTasks(_Manager.from_queryset(TaskQuerySet)):  # type: ignore[misc]
 
     def get_queryset(self) -> TaskQuerySet:
         return TaskQuerySet(Task, using=self._db).of(self.record)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise InvalidTask("Tasks are created by .enqueue(name, data), or .build() and a rule.")
+
+    create = get_or_create = update_or_create = bulk_create = _refuse
 
     def build(self, name: str, data: dict[str, Any] | None = None, **options: Any) -> Task:
         """An unsaved task of this record, for a rule to yield; options as in ``enqueue``."""

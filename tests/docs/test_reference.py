@@ -157,3 +157,10 @@ def test_every_module_has_its_line_on_the_page_of_rooms(room):
     modules = {path.name for path in root.glob("*.py") if path.name != "__init__.py"}
     text = section(DOCS / "explanation" / "rooms.md", f"`{room}/`")
     assert {code(row[0]) for row in table(text)} == modules
+
+
+def test_every_variable_of_the_example_host_is_documented():
+    project = DOCS.parent
+    asked = re.findall(r"env\.\w+\(\s*\"([A-Z_]+)\"", (project / "config/settings.py").read_text())
+    named = section(project / "CONTRIBUTING.md", "The example host's environment")
+    assert {code(row[0]) for row in table(named)} == set(asked)

@@ -88,8 +88,11 @@ def build_wheel(directory: Path) -> Path:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"tasks", "workers"}, f"the wheel installs {tops}"
-    for needed in ("tasks/py.typed", "workers/py.typed"):
-        assert needed in names, f"{needed} is not in the wheel"
+    for package in ("tasks", "workers"):
+        files = [path for path in (PROJECT / package).rglob("*") if path.is_file()]
+        needed = {str(path.relative_to(PROJECT)) for path in files if path.suffix != ".pyc"}
+        missing = sorted(needed - set(names))
+        assert not missing, f"not in the wheel: {missing}"
     return wheel
 
 
@@ -126,13 +129,14 @@ def run_an_order(wheel: Path, directory: Path, django: str, python: str) -> None
 def install(wheel: Path, directory: Path, django: str, python: str) -> Path:
     """The programs of a new environment with nothing but the wheel and what it depends on."""
     directory.mkdir()
-    run(python, "-m", "venv", directory / "venv", cwd=directory)
+    # Without pip: a Python of Debian has none to put there.
+    run(python, "-m", "venv", "--without-pip", directory / "venv", cwd=directory)
     constraints = directory / "constraints.txt"
     lines = (PROJECT / "constraints.txt").read_text().splitlines(keepends=True)
     constraints.write_text("".join(line for line in lines if not line.startswith("Django==")))
     binaries = directory / "venv" / "bin"
-    pip = [binaries / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run(*pip, "-c", constraints, django, wheel, cwd=directory)
+    pip = [sys.executable, "-m", "pip", "--python", binaries / "python", "install", "--quiet"]
+    run(*pip, "--disable-pip-version-check", "-c", constraints, django, wheel, cwd=directory)
     return binaries
 
 

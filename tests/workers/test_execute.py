@@ -55,6 +55,32 @@ def retried(function: Any, **options: Any) -> Later:
     return outcome
 
 
+def a_generator(task: Task) -> Any:
+    yield
+
+
+async def a_coroutine(task: Task) -> None: ...
+
+
+async def an_async_generator(task: Task) -> Any:
+    yield
+
+
+@pytest.mark.parametrize("hidden", [a_generator, a_coroutine, an_async_generator])
+@pytest.mark.parametrize("atomic", [False, True])
+def test_work_that_was_never_begun_is_not_taken_for_done(hidden: Any, atomic: bool) -> None:
+    later = retried(lambda task: hidden(task), atomic=atomic)
+    assert later.failure.exception == "tasks.exceptions.InvalidHandler"
+    assert "its work was not done" in later.failure.message
+
+
+def test_fail_and_cancel_need_no_reason() -> None:
+    assert failed(raising(Fail())).reason == "given up by the handler"
+    outcome = run(raising(Cancel()))
+    assert isinstance(outcome, Ending)
+    assert (outcome.state, outcome.reason) == (State.CANCELLED, "withdrawn by the handler")
+
+
 def seconds_until(later: Later) -> float:
     return (later.run_at - timezone.now()).total_seconds()
 

@@ -13,12 +13,15 @@ from channels.management.commands.runworker import Command as ChannelsCommand
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 
 from tasks.checks import check_app_order
+from tasks.models import Task
 from tests.services.waiting import wait_for
 from workers import supervisor as supervising
 from workers.management.commands.runworker import Command
 from workers.runner import Options
 from workers.supervisor import LONGEST_PAUSE, FileChanges, RunnerProcess, Supervisor
 from workers.waiting import Alarm
+
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -74,6 +77,15 @@ def test_options_that_cannot_be_meant_are_refused(
 ) -> None:
     with pytest.raises(CommandError, match=why):
         call_command("runworker", *arguments)
+    assert started == []
+
+
+def test_a_database_without_our_tables_is_refused_with_the_command_to_run(
+    started: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Task._meta, "db_table", "tasks_not_yet_migrated")
+    with pytest.raises(CommandError, match="migrate --database default"):
+        call_command("runworker")
     assert started == []
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.utils import Error as DatabaseError
 
+from tasks.models import Task
 from workers.runner import Options
 from workers.supervisor import FileChanges, Supervisor
 
@@ -48,6 +50,7 @@ class Command(BaseCommand):
             grace=options["grace"],
         )
         changed = {"changed": FileChanges()} if options["autoreload"] else {}
+        refuse_unmigrated(options["database"])
         sys.exit(Supervisor(worker, processes=options["processes"], **changed).run())
 
 
@@ -66,3 +69,23 @@ def refuse_impossible(options: dict[str, Any]) -> None:
         raise CommandError(f"--queues {options['queues']!r} names no queue.")
     if options["grace"] is not None and not options["grace"] >= 0:
         raise CommandError("--grace cannot be negative.")
+
+
+def refuse_unmigrated(using: str) -> None:
+    """Raise CommandError when the database answers and has no table of tasks.
+
+    A database that does not answer is waited for by the workers.
+    """
+    # A connection for this question alone: the supervisor keeps none.
+    connection = connections[using].copy()
+    try:
+        tables = connection.introspection.table_names()
+    except DatabaseError:
+        return
+    finally:
+        connection.close()
+    if Task._meta.db_table not in tables:
+        raise CommandError(
+            f"Database {using!r} has no table {Task._meta.db_table}: run "
+            f"'manage.py migrate --database {using}' first."
+        )
