@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import LiteralString
 
@@ -55,10 +56,14 @@ def tables(
 
 
 def _drain_on(server: Server, peer: Peer, kind: str, jobs: int) -> float:
-    if kind == FRESH:
-        with installed(server, peer) as database:
-            return drain_once(server, database, peer, jobs=jobs)
-    with copied(server, _template(peer, kind), f"{peer.name} {kind}") as database:
+    new = installed(server, peer) if kind == FRESH else None
+    with new or copied(server, _template(peer, kind), f"{peer.name} {kind}") as database:
+        with server.connect(database) as connection:
+            connection.execute("CHECKPOINT")
+        # The copy is hundreds of MB that the system still has to write: not a worker's affair.
+        os.sync()
+        # A copy starts with nothing in memory, a new table with all of it.
+        drain_once(server, database, peer, jobs=max(50, jobs // 10))
         return drain_once(server, database, peer, jobs=jobs)
 
 
