@@ -28,6 +28,8 @@ DATABASES["default"]["OPTIONS"] = {
     "timeout": 20,
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
 }
+if "MAILERS" not in globals():  # Django 6.1's own settings print mails, too
+    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 """
 
 

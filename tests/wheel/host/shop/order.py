@@ -26,7 +26,12 @@ def place():
 def check():
     order = Order.objects.get()
     states = {task.name: str(task.state) for task in order.tasks.all()}
-    assert states == EXPECTED, states
+    told = [
+        [str(failure), failure.message]
+        for task in order.tasks.all()
+        for failure in task.failures.all()
+    ]
+    assert states == EXPECTED, (states, told)
     assert order.reserved
     assert Task.objects.count() == len(EXPECTED)
     print(f"  Django {'.'.join(map(str, VERSION[:3]))}: {states}")
