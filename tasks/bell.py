@@ -37,7 +37,7 @@ def ring_after_commit(using: str, queues: Iterable[str]) -> None:
         pending = set()
         connection.aftersave_pending_rings = pending  # type: ignore[attr-defined]
         pending.update(queues or [""])
-        transaction.on_commit(partial(_ring_pending, using, pending), using=using, robust=True)
+        transaction.on_commit(partial(ring, using, pending), using=using, robust=True)
     pending.update(queues or [""])
 
 
@@ -47,10 +47,6 @@ def _still_registered(connection: Any, pending: set[str]) -> bool:
         isinstance(entry[1], partial) and any(pending is given for given in entry[1].args)
         for entry in connection.run_on_commit
     )
-
-
-def _ring_pending(using: str, pending: set[str]) -> None:
-    ring(using, pending)
 
 
 def ring(using: str, queues: Iterable[str]) -> None:

@@ -31,7 +31,7 @@ class Execution(Protocol):
 
 
 class Task(models.Model):
-    """One thing to do, and what became of it. Only ``tasks.enqueue`` creates rows."""
+    """One thing to do, and what became of it. Only ``tasks.enqueueing`` creates rows."""
 
     State = State
 
