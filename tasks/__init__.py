@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.enqueueing import build, enqueue, enqueue_many
-    from tasks.handlers import Cancel, Fail, Retry, handler
+    from tasks.handlers import Cancel, Fail, Retry, Snooze, handler
     from tasks.rules import emit, on_create, on_event, on_save
 
 __all__ = [
     "Cancel",
     "Fail",
     "Retry",
+    "Snooze",
     "build",
     "emit",
     "enqueue",
@@ -24,7 +25,7 @@ __all__ = [
 
 _HOMES = {
     "tasks.enqueueing": ("build", "enqueue", "enqueue_many"),
-    "tasks.handlers": ("Cancel", "Fail", "Retry", "handler"),
+    "tasks.handlers": ("Cancel", "Fail", "Retry", "Snooze", "handler"),
     "tasks.rules": ("emit", "on_create", "on_event", "on_save"),
 }
 

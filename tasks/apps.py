@@ -24,7 +24,7 @@ class TasksConfig(AppConfig):
         refuse_shadow("workers")
 
     def ready(self) -> None:
-        from tasks import checks
+        from tasks import checks, sweep  # noqa: F401 - our own handlers work in every process
         from tasks.conf import aftersave_settings
 
         checks.register()

@@ -10,19 +10,26 @@ from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.db import connections, models, router
+from django.utils.module_loading import import_string
 
+from tasks.alerts import recipients
 from tasks.conf import Settings, aftersave_settings, unknown_settings
 from tasks.models import Task
 from tasks.models.records import declaring
+
+ADMIN = "django.contrib.admin"
 
 
 def register() -> None:
     """Hand the checks to Django."""
     checks.register(check_settings)
+    checks.register(check_hooks)
+    checks.register(check_alerts)
     checks.register(check_app_order)
     checks.register(check_record_models, checks.Tags.models)
     checks.register(check_aliases)
     checks.register(check_sqlite)
+    checks.register(check_sockets, deploy=True)
 
 
 def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -46,6 +53,42 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
                 )
             )
     return found
+
+
+def check_hooks(**kwargs: Any) -> list[checks.CheckMessage]:
+    """E007: a function named in AFTERSAVE that cannot be imported, or is none."""
+    found: list[checks.CheckMessage] = []
+    for name, arguments in (("VISIBLE_TASKS", "user, queryset"), ("MAY", "user, action, task")):
+        value = getattr(aftersave_settings, name)
+        try:
+            is_function = value is None or callable(
+                import_string(value) if isinstance(value, str) else value
+            )
+            why = "is not a function"
+        except Exception as error:
+            is_function, why = False, f"cannot be imported: {error}"
+        if not is_function:
+            found.append(
+                checks.Error(
+                    f"AFTERSAVE[{name!r}] = {value!r} {why}.",
+                    hint=f"Give a function ({arguments}), or its dotted path.",
+                    id="aftersave.E007",
+                )
+            )
+    return found
+
+
+def check_alerts(**kwargs: Any) -> list[checks.CheckMessage]:
+    """W008: alerts go out by mail, but without a link to the page that shows what happened."""
+    if aftersave_settings.BASE_URL or not recipients():
+        return []
+    return [
+        checks.Warning(
+            "Alerts are mailed without a link: AFTERSAVE['BASE_URL'] is empty.",
+            hint="Set it to where the site is reached from outside: 'https://shop.example.com'.",
+            id="aftersave.W008",
+        )
+    ]
 
 
 def check_app_order(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -129,3 +172,27 @@ def check_sqlite(**kwargs: Any) -> list[checks.CheckMessage]:
                 )
             )
     return found
+
+
+def check_sockets(**kwargs: Any) -> list[checks.CheckMessage]:
+    """W009: the site is served by ASGI, but nothing takes the sockets of the live pages."""
+    if not (getattr(settings, "ASGI_APPLICATION", None) and apps.is_installed(ADMIN)):
+        return []
+    from tasks.dashboard.live.routing import takes_sockets
+
+    try:
+        takes = takes_sockets(import_string(settings.ASGI_APPLICATION))
+    except Exception as error:
+        takes, why = False, f" cannot be imported: {error}"
+    else:
+        why = " has no place for the sockets of the live pages, which look every 2 seconds instead"
+    if takes is not False:
+        return []
+    return [
+        checks.Warning(
+            f"ASGI_APPLICATION = {settings.ASGI_APPLICATION!r}{why}.",
+            hint='Add "websocket": live to its ProtocolTypeRouter, with '
+            "`from tasks.dashboard.live.routing import live`.",
+            id="aftersave.W009",
+        )
+    ]

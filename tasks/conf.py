@@ -1,5 +1,6 @@
 """The settings of Aftersave: one lazy object, every default visible here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from types import UnionType
@@ -34,6 +35,13 @@ class Settings:
     KEEP_CANCELLED: timedelta | None = timedelta(days=14)
     KEEP_FAILED: timedelta | None = None
     KEEP_WORKERS: timedelta | None = timedelta(days=1)
+    KEEP_FIGURES: timedelta | None = timedelta(days=400)
+    BASE_URL: str = ""
+    RELEASE: str = ""
+    VISIBLE_TASKS: str | Callable[..., Any] | None = None
+    MAY: str | Callable[..., Any] | None = None
+    ALERT_TO: list[str] | None = None
+    ALERT_OLDEST_DUE: float | dict[str, float] | None = 600.0
 
     def __post_init__(self) -> None:
         hints = get_type_hints(Settings)
@@ -58,6 +66,9 @@ _BOUNDS = {
     "MAX_ATTEMPTS": ", at least 1",
     "HEARTBEAT_LIMIT": ", above 0",
     "LOG_LINES": ", not negative",
+    "ALERT_TO": " of e-mail addresses",
+    "ALERT_OLDEST_DUE": ", not negative, by queue where it is a dictionary ('*': all others)",
+    "BASE_URL": " that starts with http:// or https://",
 }
 
 
@@ -77,6 +88,15 @@ def _is_a(value: Any, kind: Any) -> bool:
 def _is_possible(name: str, value: Any) -> bool:
     if name == "MAX_ATTEMPTS":
         return bool(value >= 1)
+    if name == "BASE_URL":
+        return not value or value.startswith(("http://", "https://"))
+    if name == "ALERT_TO":
+        return value is None or all(isinstance(to, str) and "@" in to for to in value)
+    if isinstance(value, dict) and name == "ALERT_OLDEST_DUE":
+        return all(
+            isinstance(queue, str) and _is_a(limit, float) and limit >= 0
+            for queue, limit in value.items()
+        )
     if isinstance(value, timedelta):
         return value >= timedelta(0)
     if isinstance(value, bool) or not isinstance(value, int | float):

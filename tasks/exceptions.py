@@ -1,5 +1,6 @@
 """Everything Aftersave raises on purpose; one root, and each builds its own message."""
 
+from datetime import datetime
 from typing import Any
 
 
@@ -99,6 +100,51 @@ class UniqueKeyTaken(AftersaveError):
         )
 
 
+class ReasonMissing(AftersaveError):
+    """This is done only with a reason that others can read; nothing was changed."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(f"Please give a reason: a task is {wanted} only with one.")
+
+
+class DataRefused(InvalidTask):
+    """The handler's own check refuses the changed data; nothing was changed."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.why = why
+        super().__init__(f"The handler of {name!r} refuses this data: {why}")
+
+
+class NothingToRestore(AftersaveError):
+    """The event changed no data of this task, so there is nothing to bring back."""
+
+    def __init__(self, task: Any, event: Any) -> None:
+        super().__init__(
+            f"Event {event.pk} ({event.action}) did not change the data of task {task.pk} "
+            f"({task.name}): there is nothing to restore."
+        )
+
+
+class QueueCannotBePaused(AftersaveError):
+    """Aftersave's own queue: what staff start there must go on when all others stand."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"The queue {queue!r} does Aftersave's own work and cannot be paused.")
+
+
+class QueueUnchanged(AftersaveError):
+    """The queue is paused (or not paused) already; nothing was changed.
+
+    ``paused`` says which, ``by`` and ``at`` who did it and when, as far as it is known.
+    """
+
+    def __init__(self, queue: str, *, paused: bool, by: str, at: datetime | None) -> None:
+        self.paused, self.by, self.at = paused, by, at
+        state = "paused" if paused else "not paused"
+        who = f" ({by}, {at:%Y-%m-%d %H:%M:%S})" if at else ""
+        super().__init__(f"The queue {queue!r} is {state} already{who}.")
+
+
 class LeaseLost(AftersaveError):
     """The task was given to another worker; this one must not write about it any more."""
 
@@ -108,3 +154,11 @@ class LeaseLost(AftersaveError):
 
 class InvalidSetting(AftersaveError):
     """A value in ``settings.AFTERSAVE`` that cannot be used."""
+
+
+class BulkRefused(AftersaveError, ValueError):
+    """A bulk action that cannot be started as asked; nothing was written."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"No bulk action was started: {why}.")

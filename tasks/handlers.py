@@ -6,7 +6,7 @@ import inspect
 import math
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,13 +14,18 @@ from typing import Any, TypeVar
 
 from tasks.conf import aftersave_settings
 from tasks.exceptions import DuplicateHandler, InvalidHandler, InvalidName
+from tasks.redact import is_secret_key
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Backoff = float | Callable[[int], float]
 
 TYPE_LENGTH = 60
 ACTION_LENGTH = 120
+MOST_SEARCH_KEYS = 10
+_SEARCH_KEY = re.compile(r"(?=.{1,100}$)[\w-]+(\.[\w-]+)*")
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
+#: Type and queue of Aftersave's own tasks. Every worker serves the queue, and nobody can pause it.
+OWN = "aftersave"
 
 #: The task whose handler runs here, if any.
 current_task: ContextVar[Any | None] = ContextVar("aftersave_current_task", default=None)
@@ -61,6 +66,21 @@ class Cancel(Outcome):
         super().__init__(reason)
 
 
+class Snooze(Outcome):
+    """Go on later: nothing failed, the attempt does not count, what was logged stays.
+
+    ``after`` is in seconds or a timedelta. The handler is called anew then, so it must have stored
+    how far it came. Nothing ends a task that snoozes for ever.
+    """
+
+    def __init__(self, after: float | timedelta) -> None:
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if not seconds >= 0:
+            raise ValueError(f"Snooze({after!r}): the time must not be negative.")
+        self.after = seconds
+        super().__init__(f"goes on in {seconds:g} s")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
     """A registered handler with its options; times in seconds."""
@@ -74,6 +94,11 @@ class Handler:
     atomic: bool
     backoff: Backoff | None
     title: str
+    on_failure: str
+    runbook: str
+    repeat: str
+    search: tuple[str, ...]
+    validate: Callable[[dict[str, Any]], object] | None
     is_async: bool
 
     @property
@@ -136,6 +161,11 @@ def handler(
     atomic: bool = False,
     backoff: Backoff | None = None,
     title: str = "",
+    on_failure: str = "",
+    runbook: str = "",
+    repeat: str = "",
+    search: Iterable[str] = (),
+    validate: Callable[[dict[str, Any]], object] | None = None,
 ) -> Callable[[Function], Function]:
     """Register a function, sync or async, as what performs the tasks called ``name``.
 
@@ -144,17 +174,31 @@ def handler(
     attempt may take (kept and shown, not enforced yet). ``atomic``: the function's own writes to
     the task's database and "completed" commit together. ``backoff``: seconds of the first wait,
     doubled each time, or a function from the number of the failed attempt to seconds. ``title``:
-    what staff read.
+    what staff read. ``on_failure``: one sentence of advice beside a failure; ``runbook``: an
+    http(s) address with more. ``repeat``: what doing a completed task again may cause ("may send
+    the mail twice"). ``search``: dotted keys of the data, at most 10, by which staff find its tasks
+    ("customer.id"). ``validate``: called with data that staff changed, before it is stored; raises
+    ValueError with what is wrong.
+
+    Names that begin with ``aftersave.`` are Aftersave's own.
 
     Raises InvalidName, InvalidHandler, and DuplicateHandler.
     """
-    split_name(name)
+    type_, _ = split_name(name)
     options = {"queue": queue, "priority": priority, "max_attempts": max_attempts}
-    wrong = wrong_option(timeout=timeout, **options) or _wrong_backoff(backoff)
+    keys = (search,) if isinstance(search, str) else tuple(search)
+    wrong = (
+        wrong_option(timeout=timeout, **options)
+        or _wrong_backoff(backoff)
+        or _wrong_for_people(runbook, keys, validate)
+    )
     if wrong:
         raise InvalidHandler(f"Handler {name!r}: {wrong}.")
 
     def register(function: Function) -> Function:
+        is_own = getattr(function, "__module__", "").startswith("tasks.")
+        if type_ == OWN and not is_own:
+            raise InvalidHandler(f"Handler {name!r}: names that begin with '{OWN}.' are reserved.")
         is_async = _is_async(name, function)
         if atomic and is_async:
             raise InvalidHandler(
@@ -165,13 +209,18 @@ def handler(
             Handler(
                 name=name,
                 function=function,
-                queue=queue,
+                queue=OWN if type_ == OWN else queue,
                 priority=priority,
                 max_attempts=max_attempts,
                 timeout=timeout,
                 atomic=atomic,
                 backoff=backoff,
                 title=title,
+                on_failure=on_failure,
+                runbook=runbook,
+                repeat=repeat,
+                search=keys,
+                validate=validate,
                 is_async=is_async,
             )
         )
@@ -198,6 +247,8 @@ def wrong_option(
     """What is wrong with an option of a handler or a task, in half a sentence; None if nothing."""
     if queue is not None and not _is_queue_name(queue):
         return f"queue={queue!r}, but a queue's name has 1 to 64 printable characters and no comma"
+    if queue == OWN:
+        return f"queue={queue!r}, but that one is for Aftersave's own tasks"
     if priority is not None and not _is_integer(priority, -(2**15), 2**15 - 1):
         return f"priority={priority!r}, but a priority is a whole number from -32768 to 32767"
     if max_attempts is not None and not _is_integer(max_attempts, 1, 2**30):
@@ -214,6 +265,23 @@ def _wrong_backoff(backoff: Any) -> str | None:
         f"backoff={backoff!r}, but it is a number of seconds, not negative, or a function from "
         "the number of the failed attempt to seconds"
     )
+
+
+def _wrong_for_people(runbook: Any, search: tuple[Any, ...], validate: Any) -> str | None:
+    if runbook and not re.match(r"https?://\S+$", str(runbook)):
+        return f"runbook={runbook!r}, but a runbook is an address that starts with http(s)://"
+    bad = [key for key in search if not (isinstance(key, str) and _SEARCH_KEY.fullmatch(key))]
+    if bad or len(search) > MOST_SEARCH_KEYS:
+        return (
+            f"search={list(search)!r}, but it names at most {MOST_SEARCH_KEYS} keys of the data, "
+            "joined by dots, 100 characters each"
+        )
+    secret = [key for key in search if is_secret_key(key)]
+    if secret:
+        return f"search={secret!r}, but what stands under such a key is hidden, so nobody finds it"
+    if validate is not None and not callable(validate):
+        return f"validate={validate!r}, but it is a function that takes the data"
+    return None
 
 
 def _is_queue_name(value: Any) -> bool:

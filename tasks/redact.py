@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 MASK = "[redacted]"
+#: In characters: what ``redact_text`` takes for one secret, with its key.
+LONGEST_SECRET = 5000
 
 _SECRET_WORD = (
     r"(?:passw(?:or)?d|passwd|passphrase|pwd|secret|token|authorization|api[_\- ]?key"
@@ -62,6 +64,23 @@ def redact_text(text: str) -> str:
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
+
+
+def redacted_beginning(text: str, length: int) -> str:
+    """The beginning of ``text`` redacted, as a whole or of more than ``length`` characters, so that
+    cutting it there shows no half secret. Costs no more for a longer text."""
+    enough = length + 4 * LONGEST_SECRET
+    if len(text) <= enough:
+        return redact_text(text)
+    return redact_text(text[:enough])[:-LONGEST_SECRET]
+
+
+def redacted_end(text: str, length: int) -> str:
+    """As ``redacted_beginning``, of the end."""
+    enough = length + 4 * LONGEST_SECRET
+    if len(text) <= enough:
+        return redact_text(text)
+    return redact_text(text[-enough:])[LONGEST_SECRET:]
 
 
 def is_secret_key(key: object) -> bool:

@@ -13,3 +13,9 @@ worker_lost = Signal()
 
 #: Arguments: ``using``, ``event`` (the TaskEvent row: who did what to which task, and why).
 staff_acted = Signal()
+
+#: Arguments: ``using``, ``incident`` (the Incident row), ``reopened`` (False for a new one).
+incident_opened = Signal()
+
+#: Arguments: ``using``, ``cause`` (a ``tasks.alerts.Cause``). At most once an hour for each cause.
+alert_raised = Signal()

@@ -9,7 +9,10 @@ from typing import Any
 
 from tasks.conf import aftersave_settings
 from tasks.exceptions import DataTooLarge, InvalidData
+from tasks.redact import redacted_beginning
 
+#: Bytes of a reason that are kept.
+LONGEST_REASON = 4000
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SUSPECT_ESCAPE = re.compile(r"\\u(?:0000|d[89a-f])")
 # MariaDB refuses JSON nested deeper than 32, and one level is the document itself.
@@ -27,14 +30,25 @@ def clean(text: str, limit: int) -> str:
     return encoded[: max(0, limit - 4)].decode(errors="ignore") + "…"
 
 
+def cut(text: str, limit: int) -> str:
+    """``text`` as ``clean`` cuts it, without its secrets if it is cut: half of one is not known
+    for a secret any more by whoever hides them later.
+    """
+    if len(text) <= limit:
+        whole = clean(text, 4 * limit)
+        if len(whole.encode()) <= limit:
+            return whole
+    return clean(redacted_beginning(text, limit), limit)
+
+
 def clean_line(text: str) -> str:
     """One log line, within ``AFTERSAVE["LOG_LINE_LIMIT"]``."""
-    return clean(text, aftersave_settings.LOG_LINE_LIMIT)
+    return cut(text, aftersave_settings.LOG_LINE_LIMIT)
 
 
 def one_line(text: str, limit: int = 300) -> str:
     """``text`` folded to one line of at most ``limit`` bytes: what ``Task.reason`` holds."""
-    return clean(" ".join(text.split()), limit)
+    return cut(" ".join(text.split()), limit)
 
 
 def encode_result(value: Any) -> tuple[str | None, str | None]:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Now
 from django.db.models.sql.compiler import SQLCompiler
+from django.utils import timezone
 
 
 class DatabaseNow(Now):
-    """The time of the statement. MySQL's Now() is local to the server, stored times are UTC."""
+    """The time of the statement, in the zone of stored times: UTC, without USE_TZ TIME_ZONE."""
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> Any:
+        zone = "" if settings.USE_TZ else ", 'localtime'"  # Django tells the process TIME_ZONE
+        template = f"STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW'{zone})"
+        return self.as_sql(compiler, connection, template=template, **context)
 
     def as_mysql(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
     ) -> Any:
-        function = "UTC_TIMESTAMP" if settings.USE_TZ else "CURRENT_TIMESTAMP"
-        return self.as_sql(compiler, connection, template=f"{function}(6)", **context)
+        template = "UTC_TIMESTAMP(6)"
+        if not settings.USE_TZ:
+            # Neither need the server's zone be TIME_ZONE, nor need it know zones by name.
+            offset = datetime.now(timezone.get_default_timezone()).isoformat()[-6:]
+            template = f"CONVERT_TZ({template}, '+00:00', '{offset}')"
+        return self.as_sql(compiler, connection, template=template, **context)

@@ -50,6 +50,7 @@ class Failure(models.Model):
         verbose_name_plural = _("failures")
         default_permissions = ()
         ordering = ["id"]
+        indexes = [models.Index(fields=["fingerprint", "at"], name="tasks_failure_same")]
 
     def __str__(self) -> str:
         return f"attempt {self.attempt}: {self.exception}"
@@ -57,6 +58,9 @@ class Failure(models.Model):
 
 class LogLine(models.Model):
     """One line that a handler logged."""
+
+    #: What the engine itself says when an attempt came to no end.
+    WORKER_LOST = "The worker was lost during this attempt; the task goes back to its queue."
 
     id = models.BigAutoField(primary_key=True)
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="log_lines")
@@ -73,35 +77,19 @@ class LogLine(models.Model):
         return self.text
 
 
-class TaskEvent(models.Model):
-    """What a person or a program did to a task, and why."""
-
-    id = models.BigAutoField(primary_key=True)
-    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="events")
-    at = models.DateTimeField(default=timezone.now)
-    who = models.CharField(max_length=150, default="")
-    action = models.CharField(max_length=40)
-    reason = models.TextField(default="")
-    difference = models.JSONField(null=True)  # what was changed, redacted
-
-    class Meta:
-        default_permissions = ()
-        ordering = ["id"]
-
-    def __str__(self) -> str:
-        return f"{self.action} by {self.who or 'code'}"
-
-
 class Queue(models.Model):
     """A named lane. Workers create missing rows; while ``paused_at`` is set nothing is claimed."""
 
     name = KeyField(max_length=64, primary_key=True)
     paused_at = models.DateTimeField(null=True)
+    paused_by = models.CharField(max_length=150, default="")
+    paused_reason = models.TextField(default="")
 
     class Meta:
         verbose_name = _("queue")
         verbose_name_plural = _("queues")
         default_permissions = ("view",)
+        permissions = [("pause_queue", _("Can pause and resume queues"))]
 
     def __str__(self) -> str:
         return str(self.name)

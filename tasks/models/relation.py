@@ -9,6 +9,7 @@ from django.db import models, router, transaction
 from django.db.models.signals import class_prepared, post_delete
 
 from tasks.exceptions import InvalidTask
+from tasks.models.addresses import record_address
 from tasks.models.queryset import TaskQuerySet
 from tasks.models.records import declaring, for_each_descendant, record_alias
 from tasks.models.states import State
@@ -48,6 +49,14 @@ class RecordTasks(_Manager.from_queryset(TaskQuerySet)):  # type: ignore[misc]
         from tasks.enqueueing import enqueue
 
         return enqueue(name, data, record=self.record, **options)
+
+    def admin_url(self, site_name: str = "admin") -> str:
+        """The address of the record's page in the dashboard, for host pages and mails.
+
+        Absolute when AFTERSAVE["BASE_URL"] is set, else a path. ``site_name`` names the admin
+        site. Raises NoReverseMatch where no admin site has the pages.
+        """
+        return record_address(self.record, self._db, site_name)
 
 
 class TaskRelation:

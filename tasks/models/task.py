@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
@@ -17,6 +17,9 @@ from tasks.models.fields import KeyField, WorkIndex
 from tasks.models.queryset import TaskQuerySet
 from tasks.models.records import KEY_LENGTH
 from tasks.models.states import FINAL, State
+
+if TYPE_CHECKING:
+    from tasks.models.staff import TaskEvent
 
 
 class Execution(Protocol):
@@ -77,6 +80,7 @@ class Task(models.Model):
     objects = TaskQuerySet.as_manager()
 
     _execution: Execution | None = None
+    _runnable_at: float | None = None  # run_at in seconds since 1970, where a claim left run_at out
     _after: tuple[Task, ...] = ()
 
     class Meta:
@@ -88,6 +92,10 @@ class Task(models.Model):
             ("retry_task", _("Can retry tasks")),
             ("cancel_task", _("Can cancel tasks")),
             ("complete_task", _("Can mark tasks as done")),
+            ("change_task_data", _("Can change the data of tasks")),
+            ("run_task_now", _("Can run tasks before their time")),
+            ("bulk_task", _("Can act on all tasks that match a search")),
+            ("export_task", _("Can export lists of tasks")),
         ]
         indexes = [
             WorkIndex(
@@ -100,6 +108,9 @@ class Task(models.Model):
             ),
             WorkIndex(fields=["worker_id"], where={"state": "running"}, name="tasks_running"),
             WorkIndex(fields=["id"], where={"state": "failed"}, name="tasks_failed"),
+            WorkIndex(
+                fields=["fingerprint", "id"], where={"state": "failed"}, name="tasks_fingerprint"
+            ),
             WorkIndex(fields=["id"], where={"state": "waiting"}, name="tasks_waiting"),
             models.Index(fields=["content_type", "object_id"], name="tasks_record"),
         ]
@@ -228,6 +239,46 @@ class Task(models.Model):
         from tasks import actions
 
         actions.retry(self, by=by, reason=reason)
+
+    def run_again(self, *, reason: str, by: object = None) -> None:
+        """Retry a completed task: what it did is done once more.
+
+        Raises TransitionRefused in any other state, ReasonMissing, and UniqueKeyTaken.
+        """
+        from tasks import actions
+
+        actions.run_again(self, by=by, reason=reason)
+
+    def run_now(self, *, by: object = None, reason: str = "") -> None:
+        """Make a task due that waits for its time or for its next attempt.
+
+        A paused queue still holds it. Raises TransitionRefused in any other state.
+        """
+        from tasks import actions
+
+        actions.run_now(self, by=by, reason=reason)
+
+    def change_data(
+        self, data: dict[str, Any], *, reason: str, by: object = None, retry: bool = False
+    ) -> None:
+        """Replace the data of a task that is not running, and ``retry`` it if it is finished.
+
+        The old data is kept: see ``restore``. A completed task takes other data only with
+        ``retry``. Raises InvalidTask when the data cannot be stored or its handler's ``validate``
+        refuses it, TransitionRefused, ReasonMissing, and UniqueKeyTaken.
+        """
+        from tasks import actions
+
+        actions.change_data(self, data, by=by, reason=reason, retry=retry)
+
+    def restore(self, event: TaskEvent, *, by: object = None, reason: str = "") -> None:
+        """Bring back the data that the task had before ``event``, one of its ``events``.
+
+        Raises NothingToRestore, and TransitionRefused while it runs or when it is completed.
+        """
+        from tasks import actions
+
+        actions.restore(self, event, by=by, reason=reason)
 
     def cancel(self, *, by: object = None, reason: str = "") -> None:
         """Withdraw a waiting or scheduled task, and all that wait for it.

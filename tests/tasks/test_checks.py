@@ -152,3 +152,43 @@ def test_sqlite_without_the_options_that_several_processes_need_is_a_warning(
 def test_an_unknown_setting_stops_every_command(settings: Any) -> None:
     settings.AFTERSAVE = {"xyz": 1}
     assert isinstance(checks.check_settings()[0], Error)
+
+
+@pytest.mark.parametrize("value", ["nowhere.to.be.found", "tests.tasks.test_checks.NO_FUNCTION"])
+@pytest.mark.parametrize("name", ["VISIBLE_TASKS", "MAY"])
+def test_a_function_that_cannot_be_found_is_an_error(settings: Any, name: str, value: str) -> None:
+    settings.AFTERSAVE = {name: value}
+    found = checks.check_hooks()
+    assert [message.id for message in found] == ["aftersave.E007"]
+    assert value in found[0].msg
+    settings.AFTERSAVE = {name: "tests.tasks.test_checks.any_function"}
+    assert checks.check_hooks() == []
+
+
+NO_FUNCTION = 5
+
+
+def any_function(*args: Any) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("application", "complains"),
+    [
+        ("config.asgi.application", False),
+        ("tests.tasks.dashboard.asgi_applications.without_sockets", True),
+        ("tests.tasks.dashboard.asgi_applications.plain", True),
+        ("tests.tasks.dashboard.asgi_applications.with_others", True),
+        ("tests.tasks.dashboard.asgi_applications.among_others", False),
+        ("tests.tasks.dashboard.asgi_applications.unknown", False),
+        ("tests.tasks.dashboard.asgi_applications.missing", True),
+        (None, False),
+    ],
+)
+def test_an_asgi_application_without_the_sockets_of_the_pages_is_a_warning(
+    settings: Any, application: str | None, complains: bool
+) -> None:
+    settings.ASGI_APPLICATION = application
+    found = checks.check_sockets()
+    assert ids(found) == (["aftersave.W009"] if complains else [])
+    assert all(message.hint for message in found)

@@ -105,6 +105,39 @@ def test_options_that_make_no_sense_are_refused_at_the_decorator(option: dict[st
         handler("math.add", **option)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"runbook": "wiki/crm"},
+        {"runbook": "javascript:alert(1)"},
+        {"search": ["customer id"]},
+        {"search": ["a." * 60 + "a"]},
+        {"search": [f"key{number}" for number in range(11)]},
+        {"search": ["customer.password"]},
+        {"validate": "orders.check"},
+    ],
+)
+def test_options_for_people_that_cannot_work_are_refused(option: dict[str, object]) -> None:
+    with pytest.raises(InvalidHandler, match=next(iter(option))):
+        handler("math.add", **option)  # type: ignore[arg-type]
+
+
+def test_options_for_people_are_kept() -> None:
+    handler(
+        "math.add",
+        on_failure="Ask the customer.",
+        runbook="https://wiki.example.com/add",
+        repeat="may add twice",
+        search=["customer.id", "number"],
+        validate=perform,
+    )(perform)
+    known = registry.get("math.add")
+    assert known is not None
+    assert known.search == ("customer.id", "number")
+    assert known.validate is perform
+    assert (known.on_failure, known.repeat) == ("Ask the customer.", "may add twice")
+
+
 def test_a_bad_name_is_refused_at_the_decorator() -> None:
     with pytest.raises(InvalidName):
         handler("add")

@@ -1,7 +1,7 @@
 """The row: what it answers, and what the database does not let it become."""
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from tasks import build, enqueue, handler
+from tasks.dashboard.live.render import database_time
 from tasks.models import FINAL, LIVE, State, Task
 from tests.tasks.tools import finish, start
 
@@ -103,6 +104,16 @@ def test_the_databases_clock_agrees_with_ours() -> None:
     assert abs(task.finished_at - timezone.now()) < timedelta(seconds=30)
     task.retry()
     assert abs(task.run_at - timezone.now()) < timedelta(seconds=30)
+
+
+def test_the_databases_clock_agrees_with_ours_where_times_have_no_zone(settings: Any) -> None:
+    settings.TIME_ZONE = "Asia/Kolkata"
+    settings.USE_TZ = False
+    task = finish(enqueue("math.add"))
+    assert task.finished_at is not None
+    assert abs(task.finished_at - timezone.now()) < timedelta(seconds=30)
+    said = datetime.fromisoformat(database_time())
+    assert abs(said - datetime.now(UTC)) < timedelta(seconds=30)
 
 
 def test_no_migration_is_missing(settings: Any) -> None:
