@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
-from tasks import bell
+from tasks import bell, page_bell, search_keys
 from tasks.exceptions import InvalidTask
 from tasks.models import Prerequisite, State, Task
 
@@ -68,7 +68,9 @@ def _insert(using: str, tasks: Sequence[Task], holders: dict[int, Task]) -> dict
     ]
     if links:
         Prerequisite.objects.using(using).bulk_create(links, batch_size=CHUNK)
+    search_keys.write(using, new)
     _ring(using, new)
+    page_bell.changed_after_commit(using, [task.queue for task in new])
     return holders
 
 

@@ -14,12 +14,16 @@ from functools import partial
 from typing import Any
 
 from django.db import connections, models, transaction
-from django.db.models import Case, Value, When
+from django.db.models import Case, F, Value, When
 
-from tasks import bell, signals
+from tasks import bell, page_bell, signals
+from tasks.bookkeeping import note_failures
 from tasks.models import Failure, Prerequisite, State, Task
 from tasks.models.clock import DatabaseNow
 from tasks.models.records import record_key
+
+#: Task.reason of tasks that were cancelled because what they belong to is gone.
+RECORD_DELETED = "record deleted"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +64,7 @@ def settle_own(using: str, worker_id: int, ending: Ending) -> bool:
         return False
     _write_each(using, [ending])
     _release(using, {ending.task_id: ending.state}, wait=True)
+    _note_failed(using, [ending])
     _announce(using, [(ending.task_id, ending.state)])
     return True
 
@@ -69,8 +74,17 @@ def settle_by_hand(using: str, ids: Collection[int], state: str, reason: str) ->
     Task.objects.using(using).filter(pk__in=ids).update(
         state=state, due=False, finished_at=DatabaseNow(), live_key=None, reason=reason
     )
+    page_bell.changed_after_commit(using, [page_bell.ANY] * len(ids))
     _release(using, dict.fromkeys(ids, state), wait=True)
     _announce(using, [(task_id, state) for task_id in sorted(ids)])
+
+
+def waiting_below(using: str, ids: Collection[int], state: str) -> set[int]:
+    """The waiting tasks that ending these in ``state`` touches, as far as it is known now.
+
+    Who locks them together with ``ids`` keeps to the order of ids.
+    """
+    return set().union(*_waiting_for(using, dict.fromkeys(ids, state)).values())
 
 
 def cancel_tasks_of(
@@ -86,10 +100,9 @@ def cancel_tasks_of(
         doomed = own.filter(state__in=states)
         ids = set(doomed.values_list("pk", flat=True))
         if ids:
-            below = _waiting_for(using, dict.fromkeys(ids, State.CANCELLED))
-            _lock(using, ids.union(*below.values()), skip=False)
+            _lock(using, ids | waiting_below(using, ids, State.CANCELLED), skip=False)
             ids &= set(doomed.values_list("pk", flat=True))
-            settle_by_hand(using, ids, State.CANCELLED, "record deleted")
+            settle_by_hand(using, ids, State.CANCELLED, RECORD_DELETED)
 
 
 _PLAIN_SQL = """
@@ -123,6 +136,7 @@ def _settle_plain(using: str, worker_id: int, endings: Sequence[Ending]) -> set[
                 and not (row and row["has_dependents"])
             ]
             _write_each(using, held)
+            _note_failed(using, held)
             _announce(using, [(ending.task_id, ending.state) for ending in held])
         return {ending.task_id for ending in held}
     failures = [ending.failure for ending in endings if ending.failure]
@@ -133,6 +147,7 @@ def _settle_plain(using: str, worker_id: int, endings: Sequence[Ending]) -> set[
         Failure.objects.using(using).bulk_create(
             [failure for failure in failures if failure.task_id in written]
         )
+        _note_failed(using, [ending for ending in endings if ending.task_id in written])
     return written
 
 
@@ -174,6 +189,7 @@ def _settle_linked(using: str, worker_id: int, endings: Sequence[Ending]) -> set
         ]
         _write_each(using, held)
         _release(using, {ending.task_id: ending.state for ending in held}, wait=False)
+        _note_failed(using, held)
         _announce(using, [(ending.task_id, ending.state) for ending in held])
     return {ending.task_id for ending in held}
 
@@ -206,6 +222,11 @@ def _write_each(using: str, endings: Sequence[Ending]) -> None:
     failures = [ending.failure for ending in endings if ending.failure]
     if failures:
         Failure.objects.using(using).bulk_create(failures)
+
+
+def _note_failed(using: str, endings: Sequence[Ending]) -> None:
+    failed = [ending.failure for ending in endings if ending.state == State.FAILED]
+    note_failures(using, [failure for failure in failed if failure])
 
 
 def _waiting_for(using: str, outcome: dict[int, str]) -> dict[int, set[int]]:
@@ -262,6 +283,7 @@ def _cancel_waiting(using: str, ids: set[int]) -> None:
         live_key=None,
         reason="a prerequisite was cancelled",
     )
+    page_bell.changed_after_commit(using, [page_bell.ANY] * len(ids))
 
 
 def _schedule_ready(using: str, ids: set[int]) -> None:
@@ -272,12 +294,15 @@ def _schedule_ready(using: str, ids: set[int]) -> None:
     ready = ids - set(unfinished.values_list("task_id", flat=True))
     rows = Task.objects.using(using).filter(pk__in=ready, state=State.WAITING)
     queues = set(rows.values_list("queue", flat=True).distinct())
+    # Its time was past, but nobody could have run it: from now on it can be late.
     rows.update(
         state=State.SCHEDULED,
         due=Case(When(run_at__lte=DatabaseNow(), then=Value(True)), default=Value(False)),
+        run_at=Case(When(run_at__lte=DatabaseNow(), then=DatabaseNow()), default=F("run_at")),
     )
     if queues:
         bell.ring_after_commit(using, queues)
+        page_bell.changed_after_commit(using, queues)
 
 
 def _announce(using: str, settled: list[tuple[int, str]]) -> None:

@@ -1,0 +1,65 @@
+"""Pausing and resuming queues. While a queue is paused nothing of it is claimed."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from tasks import bell, page_bell
+from tasks.actions import name_of
+from tasks.exceptions import QueueCannotBePaused, QueueUnchanged
+from tasks.handlers import OWN
+from tasks.models import Queue, TaskEvent
+from tasks.text import LONGEST_REASON, clean
+from tasks.transitions import announce
+
+
+def pause(using: str, queue: str, *, by: object = None, reason: str = "") -> TaskEvent:
+    """Stop claiming from ``queue``; what runs goes on. Makes the row of the queue if it has none.
+
+    Raises QueueCannotBePaused for Aftersave's own queue, and QueueUnchanged when it is paused.
+    """
+    if queue == OWN:
+        raise QueueCannotBePaused(queue)
+    with transaction.atomic(using=using):
+        row = _locked(using, queue)
+        if row.paused_at:
+            raise QueueUnchanged(queue, paused=True, by=row.paused_by, at=row.paused_at)
+        row.paused_at = timezone.now()
+        row.paused_by, row.paused_reason = name_of(by), clean(reason, LONGEST_REASON)
+        row.save(using=using)
+        return _record(using, "pause", queue, by, reason)
+
+
+def resume(using: str, queue: str, *, by: object = None, reason: str = "") -> TaskEvent:
+    """Claim from ``queue`` again; its workers are rung. Raises QueueUnchanged if it goes on."""
+    with transaction.atomic(using=using):
+        row = _locked(using, queue)
+        if not row.paused_at:
+            last = TaskEvent.objects.using(using).filter(queue=queue, bulk=None).last()
+            resumed = last if last and last.action == "resume" else None
+            raise QueueUnchanged(
+                queue,
+                paused=False,
+                by=resumed.who if resumed else "",
+                at=resumed.at if resumed else None,
+            )
+        row.paused_at, row.paused_by, row.paused_reason = None, "", ""
+        row.save(using=using)
+        bell.ring_after_commit(using, {queue})
+        return _record(using, "resume", queue, by, reason)
+
+
+def _locked(using: str, queue: str) -> Queue:
+    queues = Queue.objects.using(using)
+    queues.bulk_create([Queue(name=queue)], ignore_conflicts=True)
+    return queues.select_for_update().get(pk=queue)
+
+
+def _record(using: str, action: str, queue: str, by: object, reason: str) -> TaskEvent:
+    event = TaskEvent.objects.using(using).create(
+        queue=queue, who=name_of(by), action=action, reason=clean(reason, LONGEST_REASON)
+    )
+    page_bell.changed_after_commit(using, [page_bell.ANY])
+    announce(using, [event])
+    return event

@@ -1,0 +1,338 @@
+"""Why a task does not run now, in one sentence with its remedy, as plain text for any reader."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import DateTimeField, ExpressionWrapper, Value
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from tasks.conf import aftersave_settings
+from tasks.handlers import OWN, registry
+from tasks.models import Prerequisite, Queue, State, Task, Worker
+from tasks.models.clock import DatabaseNow
+from tasks.redact import redact_text
+from tasks.settle import RECORD_DELETED
+
+#: Stands in ``Reason.pattern`` where the time goes.
+TIME = "\ufffc"
+MOST_NAMED = 3
+_MOST_LINKS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """What helps: ``kind`` is ``action`` (on ``task_id`` or ``queue``), ``task`` (look at
+    ``task_id``), ``command`` (to be typed), ``address`` (``url``) or ``advice`` (``text`` alone).
+    """
+
+    kind: str
+    text: str
+    action: str = ""
+    task_id: int | None = None
+    queue: str = ""
+    command: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why a task is where it is. ``kind`` is one of waiting, paused, unknown_name, no_worker,
+    later, retrying, due, running, failed, completed and cancelled.
+    """
+
+    kind: str
+    pattern: str
+    at: datetime | None = None
+    remedies: tuple[Remedy, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """One sentence (or two), the time in the current time zone."""
+        return self.pattern.replace(TIME, _moment(self.at), 1) if self.at else self.pattern
+
+    @property
+    def remedy(self) -> Remedy | None:
+        """The first remedy, if there is one."""
+        return self.remedies[0] if self.remedies else None
+
+
+def why(task: Task) -> Reason:
+    """Why ``task`` does not run now, or how it ended."""
+    return whys([task])[task.pk]
+
+
+def whys(tasks: Iterable[Task]) -> dict[int, Reason]:
+    """``why`` of each, by id; a fixed number of queries. The tasks are of one database."""
+    given = list(tasks)
+    if not given:
+        return {}
+    known = _Known(given[0]._state.db or "default", given)
+    return {task.pk: _reason(task, known) for task in given}
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Which queues live workers serve; ``every`` when one of them serves all."""
+
+    queues: frozenset[str]
+    every: bool
+    any_worker: bool
+
+    def serves(self, queue: str) -> bool:
+        """Whether a live worker claims from ``queue``."""
+        return self.every or queue in self.queues or (queue == OWN and self.any_worker)
+
+
+def serving(using: str) -> Serving:
+    """Ask for the workers that live; one that is silent too long counts as dead."""
+    limit = Value(timedelta(seconds=aftersave_settings.HEARTBEAT_LIMIT))
+    oldest = ExpressionWrapper(DatabaseNow() - limit, output_field=DateTimeField())
+    living = Worker.objects.using(using).alive().filter(heartbeat_at__gte=oldest)
+    served = list(living.values_list("queues", flat=True))
+    return Serving(
+        queues=frozenset(queue for queues in served for queue in queues),
+        every=not all(served),
+        any_worker=bool(served),
+    )
+
+
+@dataclass
+class _Known:
+    """What the reasons of some tasks depend on beside their own rows."""
+
+    using: str
+    tasks: Collection[Task]
+    prerequisites: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    paused: dict[str, Queue] = field(default_factory=dict)
+    serving: Serving = Serving(frozenset(), every=False, any_worker=False)
+    workers: dict[int, Worker] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        by_state: dict[str, list[Task]] = defaultdict(list)
+        for task in self.tasks:
+            by_state[task.state].append(task)
+        if waiting := by_state[State.WAITING]:
+            self.prerequisites = self._open_prerequisites(waiting)
+        if scheduled := by_state[State.SCHEDULED]:
+            self.serving = serving(self.using)
+            queues = Queue.objects.using(self.using).filter(paused_at__isnull=False)
+            self.paused = queues.in_bulk({task.queue for task in scheduled})
+        if running := by_state[State.RUNNING]:
+            ids = {task.worker_id for task in running}
+            self.workers = Worker.objects.using(self.using).in_bulk(ids)
+
+    def _open_prerequisites(self, waiting: list[Task]) -> dict[int, list[dict[str, Any]]]:
+        links = (
+            Prerequisite.objects.using(self.using)
+            .filter(task__in=[task.pk for task in waiting])
+            .exclude(prerequisite__state__in=(State.COMPLETED, State.CANCELLED))
+            .values("task_id", "prerequisite_id", "prerequisite__state")
+        )
+        found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for link in links[:_MOST_LINKS]:
+            found[link["task_id"]].append({**link})
+        return found
+
+
+def _reason(task: Task, known: _Known) -> Reason:
+    return _REASONS[State(task.state)](task, known)
+
+
+def _waiting(task: Task, known: _Known) -> Reason:
+    links = known.prerequisites.get(task.pk, [])
+    # What failed comes first: that one needs somebody.
+    links = sorted(
+        links,
+        key=lambda link: (link["prerequisite__state"] != State.FAILED, link["prerequisite_id"]),
+    )
+    failed = [link["prerequisite_id"] for link in links if _has_failed(link)]
+    ids = [link["prerequisite_id"] for link in links]
+    values = {"names": _numbers(ids), "failed": _numbers(failed)}
+    if not ids:
+        text = _("It waits for other tasks.")
+    elif len(failed) == len(ids):
+        text = ngettext(
+            "It waits for %(names)s, which failed.",
+            "It waits for %(names)s, which failed.",
+            len(ids),
+        )
+    elif failed:
+        text = _("It waits for %(names)s; of these %(failed)s failed.")
+    else:
+        text = _("It waits for %(names)s.")
+    return Reason(
+        kind="waiting",
+        pattern=text % values,
+        remedies=tuple(
+            Remedy(kind="task", text=_("Look at #%(id)s") % {"id": pk}, task_id=pk)
+            for pk in ids[:MOST_NAMED]
+        ),
+    )
+
+
+def _has_failed(link: dict[str, Any]) -> bool:
+    return bool(link["prerequisite__state"] == State.FAILED)
+
+
+def _numbers(ids: list[int]) -> str:
+    return ", ".join(f"#{pk}" for pk in ids[:MOST_NAMED]) + (" …" if len(ids) > MOST_NAMED else "")
+
+
+def _scheduled(task: Task, known: _Known) -> Reason:
+    obstacle = _obstacle(task, known)
+    if task.due:
+        return obstacle or Reason(
+            kind="due", pattern=_("Its time has come: the next free worker takes it.")
+        )
+    own = _later(task)
+    if obstacle is None:
+        return own
+    return Reason(
+        kind=own.kind,
+        pattern=f"{own.pattern} {obstacle.pattern.replace(TIME, _moment(obstacle.at))}",
+        at=own.at,
+        remedies=(*own.remedies, *obstacle.remedies),
+    )
+
+
+def _later(task: Task) -> Reason:
+    now = Remedy(kind="action", text=_("Run now"), action="run_now", task_id=task.pk)
+    values = {
+        "attempt": task.attempts + 1,
+        "most": task.max_attempts,
+        "reason": _told(task),
+        "time": TIME,
+    }
+    if not task.attempts:
+        text = _("It runs later: at %(time)s.")
+    elif task.reason:
+        text = _("Attempt %(attempt)s of %(most)s comes at %(time)s, because: %(reason)s")
+    else:
+        text = _("Attempt %(attempt)s of %(most)s comes at %(time)s.")
+    return Reason(
+        kind="retrying" if task.attempts else "later",
+        pattern=text % values,
+        at=task.run_at,
+        remedies=(now,),
+    )
+
+
+def _obstacle(task: Task, known: _Known) -> Reason | None:
+    if task.queue in known.paused:
+        return _paused(known.paused[task.queue])
+    if registry.get(task.name) is None:
+        text = _("No handler of the name %(name)s is known here, so workers leave it alone.")
+        advice = _("Add the handler to the code, or correct the name, and start the workers anew.")
+        return Reason(
+            kind="unknown_name",
+            pattern=text % {"name": task.name},
+            remedies=(Remedy(kind="advice", text=advice),),
+        )
+    if not known.serving.serves(task.queue):
+        text = _("No live worker serves the queue %(queue)s.")
+        return Reason(
+            kind="no_worker",
+            pattern=text % {"queue": task.queue},
+            remedies=(
+                Remedy(
+                    kind="command",
+                    text=_("Start one"),
+                    queue=task.queue,
+                    command=worker_command(task.queue),
+                ),
+            ),
+        )
+    return None
+
+
+def worker_command(queue: str) -> str:
+    """What starts a worker for ``queue``."""
+    return f"python manage.py runworker --queues {shlex.quote(queue)}"
+
+
+def _paused(queue: Queue) -> Reason:
+    values = {"queue": queue.name, "who": queue.paused_by, "time": TIME}
+    if queue.paused_by:
+        text = _("The queue %(queue)s was paused by %(who)s at %(time)s.") % values
+    else:
+        text = _("The queue %(queue)s was paused at %(time)s.") % values
+    if queue.paused_reason:
+        text = f"{text} “{redact_text(queue.paused_reason).replace(TIME, '')}”"
+    resume = Remedy(
+        kind="action",
+        text=_("Resume the queue %(queue)s") % values,
+        action="resume",
+        queue=str(queue.name),
+    )
+    return Reason(kind="paused", pattern=text, at=queue.paused_at, remedies=(resume,))
+
+
+def _running(task: Task, known: _Known) -> Reason:
+    worker = known.workers.get(task.worker_id or 0)
+    if worker is None or worker.stopped_at or worker.lost_at:
+        text = _("The worker that had it is gone: it is taken from it in a moment.")
+        return Reason(kind="running", pattern=text)
+    values = {"worker": worker, "time": TIME}
+    if task.started_at is None:
+        return Reason(kind="running", pattern=_("The worker %(worker)s is starting it.") % values)
+    text = _("The worker %(worker)s performs it since %(time)s.")
+    return Reason(kind="running", pattern=text % values, at=task.started_at)
+
+
+def _failed(task: Task, known: _Known) -> Reason:
+    handler = task.handler
+    remedies = [Remedy(kind="action", text=_("Retry"), action="retry", task_id=task.pk)]
+    if handler and handler.on_failure:
+        remedies.append(Remedy(kind="advice", text=str(handler.on_failure)))
+    if handler and handler.runbook:
+        remedies.append(Remedy(kind="address", text=_("What to do"), url=handler.runbook))
+    return Reason(kind="failed", pattern=_told(task) or _("It failed."), remedies=tuple(remedies))
+
+
+def _completed(task: Task, known: _Known) -> Reason:
+    return Reason(kind="completed", pattern=_told(task) or _("It is done."))
+
+
+def _cancelled(task: Task, known: _Known) -> Reason:
+    retry = Remedy(kind="action", text=_("Retry"), action="retry", task_id=task.pk)
+    if task.reason == RECORD_DELETED:
+        text = _("It was cancelled because its record was deleted.")
+        return Reason(kind="cancelled", pattern=text)
+    return Reason(
+        kind="cancelled", pattern=_told(task) or _("It was cancelled."), remedies=(retry,)
+    )
+
+
+def _told(task: Task) -> str:
+    return redact_text(task.reason).replace(TIME, "")
+
+
+def _moment(at: datetime | None) -> str:
+    if at is None:
+        return ""
+    local, now = (_local(moment) for moment in (at, timezone.now()))
+    day = "" if local.date() == now.date() else f"{date_format(local, 'DATE_FORMAT')}, "
+    return f"{day}{local:%H:%M:%S}"
+
+
+def _local(moment: datetime) -> datetime:
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+
+
+_REASONS = {
+    State.WAITING: _waiting,
+    State.SCHEDULED: _scheduled,
+    State.RUNNING: _running,
+    State.COMPLETED: _completed,
+    State.FAILED: _failed,
+    State.CANCELLED: _cancelled,
+}
