@@ -1,0 +1,289 @@
+"""Alerts: what operations must hear of though nobody looks at a page, at most once an hour each.
+
+``watch`` may be called by any number of processes: workers, the web process, a command from cron.
+One of them sends, so alerts go out although the queue stands or no worker lives.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.db.models import Q
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from tasks import signals
+from tasks.conf import aftersave_settings
+from tasks.figures import oldest_due
+from tasks.handlers import OWN
+from tasks.models import Alert, Incident, Queue, Worker
+from tasks.models.addresses import absolute
+from tasks.why import serving, worker_command
+
+logger = logging.getLogger(__name__)
+
+ONCE_IN = timedelta(hours=1)
+#: A mail that could not be sent is tried again after so long, by whoever watches then.
+TRY_AGAIN = timedelta(minutes=1)
+#: Who said that it sends and then was not heard of is taken for dead.
+GIVE_UP = timedelta(minutes=5)
+#: What happened longer ago is no news any more.
+NEWS = timedelta(days=1)
+#: A queue may be without a worker for so many seconds: a restart is no alert.
+UNSERVED = 60.0
+#: Seconds for each answer of a mail server, where EMAIL_TIMEOUT says nothing.
+MAIL_TIMEOUT = 20.0
+_KEY_LENGTH = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why to alert somebody. It carries nothing of a task: no data, no message of an error.
+
+    ``key`` is equal for what is one cause. ``since``: when it happened; None for what lasts and is
+    told anew each hour. ``page`` and ``arguments``: where it is seen, below the list of tasks.
+    """
+
+    key: str
+    title: str
+    text: str
+    page: str = "overview"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    since: datetime | None = None
+
+    @property
+    def link(self) -> str:
+        """The address of the page, from AFTERSAVE["BASE_URL"]; empty without one."""
+        return page_link(self.page, **self.arguments)
+
+
+def watch(using: str) -> list[Cause]:
+    """Tell of every cause that nobody was told of within the hour; returns those told now.
+
+    Sends ``alert_raised`` and one e-mail with all of them. Blocks while it talks to the mail
+    server, but never raises because of that: who could not be told by mail is told a minute later.
+    """
+    found = [cause for look in LOOKS for cause in look(using)]
+    now = timezone.now()
+    fresh = [cause for cause in found if _claim(using, cause, now)]
+    again = [cause for cause in found if cause not in fresh and _claim_again(using, cause, now)]
+    for cause in fresh:
+        signals.alert_raised.send_robust(None, using=using, cause=cause)
+    told = [*fresh, *again]
+    if told:
+        rows = Alert.objects.using(using).filter(cause__in=[cause.key for cause in told])
+        if _mail(told):
+            rows.update(sent_at=timezone.now())
+        else:
+            # A little older than it is, so that the next one need not wait for GIVE_UP.
+            rows.update(at=timezone.now() - GIVE_UP + TRY_AGAIN)
+    return told
+
+
+def new_incidents(using: str) -> list[Cause]:
+    """Incidents that were opened or reopened, and that nobody has taken, muted or resolved."""
+    cutoff = timezone.now() - NEWS
+    news = Q(reopened_at__gte=cutoff) | Q(first_seen_at__gte=cutoff)
+    incidents = Incident.objects.using(using).filter(news, status=Incident.Status.OPEN)
+    return [_of_incident(incident) for incident in incidents.order_by("id")]
+
+
+def _of_incident(incident: Incident) -> Cause:
+    again = incident.reopened_at is not None
+    release = incident.reopened_release if again else incident.first_release
+    title = _("%(name)s fails again") if again else _("%(name)s fails")
+    text = ngettext(
+        "%(count)s task has failed with %(exception)s.",
+        "%(count)s tasks have failed with %(exception)s.",
+        incident.failures,
+    ) % {"count": incident.failures, "exception": incident.exception.rpartition(".")[2]}
+    if release:
+        text += " " + _("The release is %(release)s.") % {"release": release}
+    return Cause(
+        key=f"incident:{incident.pk}",
+        title=title % {"name": incident.name},
+        text=text,
+        page="incident",
+        arguments={"incident_id": incident.pk},
+        since=incident.reopened_at or incident.first_seen_at,
+    )
+
+
+def overdue_queues(using: str) -> list[Cause]:
+    """Queues, paused ones apart, whose oldest due task is older than ALERT_OLDEST_DUE says."""
+    causes = []
+    for queue, age in _ages(using).items():
+        limit = longest_due(queue)
+        if limit is not None and age > limit:
+            causes.append(_overdue(queue, age, limit))
+    return causes
+
+
+def longest_due(queue: str) -> float | None:
+    """For how many seconds a task may be due in the queue; None: as long as it takes."""
+    limits = aftersave_settings.ALERT_OLDEST_DUE
+    limit: float | None = limits.get(queue, limits.get("*")) if isinstance(limits, dict) else limits
+    return limit
+
+
+def _overdue(queue: str, age: float, limit: float) -> Cause:
+    return Cause(
+        key=_key("overdue", queue),
+        title=_("Queue %(queue)s is late") % {"queue": queue},
+        text=_("Its oldest due task has waited for %(age)s, the limit is %(limit)s.")
+        % {"age": _duration(age), "limit": _duration(limit)},
+    )
+
+
+def unserved_queues(using: str) -> list[Cause]:
+    """Queues, paused ones apart, with due tasks and no living worker that serves them."""
+    waiting = {queue: age for queue, age in _ages(using).items() if age > UNSERVED}
+    if not waiting:
+        return []
+    served = serving(using)
+    return [
+        Cause(
+            key=_key("unserved", queue),
+            title=_("Queue %(queue)s has no worker") % {"queue": queue},
+            text=_("Its oldest due task has waited for %(age)s. This starts a worker: %(command)s")
+            % {"age": _duration(age), "command": worker_command(queue)},
+        )
+        for queue, age in waiting.items()
+        if not served.serves(queue)
+    ]
+
+
+def lost_workers(using: str) -> list[Cause]:
+    """Hosts on which a worker process ended without saying so."""
+    cutoff = timezone.now() - NEWS
+    lost = Worker.objects.using(using).filter(lost_at__gte=cutoff).order_by("lost_at")
+    hosts: dict[str, list[Worker]] = defaultdict(list)
+    for worker in lost:
+        hosts[worker.host].append(worker)
+    return [_lost(host, workers) for host, workers in hosts.items()]
+
+
+def _lost(host: str, workers: Sequence[Worker]) -> Cause:
+    last = workers[-1]
+    text = ngettext(
+        "%(count)s worker process was lost there within a day, the last with the pid %(pid)s. Its "
+        "tasks went back to their queues.",
+        "%(count)s worker processes were lost there within a day, the last with the pid %(pid)s. "
+        "Their tasks went back to their queues.",
+        len(workers),
+    )
+    return Cause(
+        key=_key("worker-lost", host),
+        title=_("Worker lost on %(host)s") % {"host": host},
+        text=text % {"count": len(workers), "pid": last.pid},
+        since=last.lost_at,
+    )
+
+
+LOOKS: tuple[Callable[[str], list[Cause]], ...] = (
+    new_incidents,
+    overdue_queues,
+    unserved_queues,
+    lost_workers,
+)
+
+
+def page_link(page: str, **arguments: Any) -> str:
+    """The address of a dashboard page for people outside: from AFTERSAVE["BASE_URL"], or empty."""
+    if not aftersave_settings.BASE_URL:
+        return ""
+    try:
+        return absolute(reverse(f"admin:tasks_task_{page}", kwargs=arguments or None))
+    except NoReverseMatch:
+        return ""  # a host without our pages
+
+
+def recipients() -> list[str]:
+    """Who gets the mails: ALERT_TO, else the addresses in ADMINS."""
+    if aftersave_settings.ALERT_TO is not None:
+        return list(aftersave_settings.ALERT_TO)
+    # Pairs of name and address, or since Django 6 addresses alone.
+    return [entry if isinstance(entry, str) else entry[1] for entry in settings.ADMINS]
+
+
+def _ages(using: str) -> dict[str, float]:
+    """Seconds since when the oldest due task of each queue that is not paused could have run."""
+    paused = Queue.objects.using(using).filter(paused_at__isnull=False).exclude(name=OWN)
+    standing = set(paused.values_list("name", flat=True))
+    now = timezone.now()
+    return {
+        queue: (now - since).total_seconds()
+        for queue, since in sorted(oldest_due(using).items())
+        if queue not in standing
+    }
+
+
+def _claim(using: str, cause: Cause, now: datetime) -> bool:
+    """Whether it is for us to tell of ``cause``, for the first time in an hour."""
+    alerts = Alert.objects.using(using)
+    _alert, created = alerts.get_or_create(cause=cause.key, defaults={"at": now})
+    if created:
+        return True
+    quiet = Q(sent_at__lte=now - ONCE_IN)
+    if cause.since is not None:
+        quiet &= Q(sent_at__lt=cause.since)
+    return alerts.filter(quiet, cause=cause.key).update(at=now, sent_at=None) == 1
+
+
+def _claim_again(using: str, cause: Cause, now: datetime) -> bool:
+    """Whether somebody began to tell of it, failed, and it is for us to go on."""
+    unsent = Alert.objects.using(using).filter(cause=cause.key, sent_at__isnull=True)
+    return unsent.filter(at__lte=now - GIVE_UP).update(at=now) == 1
+
+
+def _mail(causes: Sequence[Cause]) -> bool:
+    """Send one mail about ``causes``; False if the server did not take it."""
+    to = recipients()
+    if not to:
+        return True
+    try:
+        _message(causes, to).send()
+    except Exception as error:
+        logger.warning("The mail with %d alerts could not be sent: %s", len(causes), error)
+        return False
+    return True
+
+
+def _message(causes: Sequence[Cause], to: list[str]) -> EmailMessage:
+    subject = causes[0].title
+    if len(causes) > 1:
+        subject = _("%(title)s, and %(more)s more") % {"title": subject, "more": len(causes) - 1}
+    parts = ["\n".join(filter(None, (c.title, c.text, c.link))) for c in causes]
+    connection: Any = get_connection()
+    if getattr(connection, "timeout", 0) is None:
+        connection.timeout = MAIL_TIMEOUT
+    return EmailMessage(
+        subject=f"{settings.EMAIL_SUBJECT_PREFIX}{' '.join(subject.split())}",
+        body="\n\n".join(parts) + "\n",
+        from_email=settings.SERVER_EMAIL,
+        to=to,
+        connection=connection,
+    )
+
+
+def _key(kind: str, name: str) -> str:
+    return f"{kind}:{name}"[:_KEY_LENGTH]
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return ngettext("%(n)s second", "%(n)s seconds", round(seconds)) % {"n": round(seconds)}
+    if minutes < 120:
+        return ngettext("%(n)s minute", "%(n)s minutes", minutes) % {"n": minutes}
+    whole = round(seconds / 3600)
+    return ngettext("%(n)s hour", "%(n)s hours", whole) % {"n": whole}
