@@ -8,4 +8,6 @@ http_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 
-application = ProtocolTypeRouter({"http": http_application})
+from tasks.dashboard.live.routing import live  # noqa: E402
+
+application = ProtocolTypeRouter({"http": http_application, "websocket": live})

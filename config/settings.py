@@ -79,7 +79,10 @@ INSTALLED_APPS = [
 #: Where the shop is reached from outside, for links in its mails.
 SITE_URL: str = env.str("SITE_URL", default="")
 
-AFTERSAVE: dict[str, Any] = {}
+AFTERSAVE: dict[str, Any] = {
+    "BASE_URL": SITE_URL,
+    "RELEASE": env.str("RELEASE", default=""),
+}
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

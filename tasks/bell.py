@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from functools import partial
-from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import connections, transaction
+from django.db import connections
 
+from tasks.after_commit import call_after_commit
 from tasks.conf import aftersave_settings
+from tasks.layer import crossing_layer
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ GROUP = "aftersave.work"
 SILENCE = 0.020
 #: So a worker that heard a ring looks once more after this many seconds.
 LOOK_AGAIN = 0.025
+#: Without waiting for the disk: what must not be lost was committed before.
+NOTIFY = "SELECT pg_notify(%s, %s), set_config('synchronous_commit', 'off', true)"
 _LONGEST_PAYLOAD = 7000
 
 _last_rung: dict[tuple[str, str], float] = {}
@@ -31,22 +33,7 @@ def ring_after_commit(using: str, queues: Iterable[str]) -> None:
 
     No queue: a task becomes due soon, look at the clock again. Nothing raises into the host.
     """
-    connection = connections[using]
-    pending: set[str] | None = getattr(connection, "aftersave_pending_rings", None)
-    if pending is None or not _still_registered(connection, pending):
-        pending = set()
-        connection.aftersave_pending_rings = pending  # type: ignore[attr-defined]
-        pending.update(queues or [""])
-        transaction.on_commit(partial(ring, using, pending), using=using, robust=True)
-    pending.update(queues or [""])
-
-
-def _still_registered(connection: Any, pending: set[str]) -> bool:
-    """Whether the callback for ``pending`` is still to run: a rolled-back savepoint drops it."""
-    return any(
-        isinstance(entry[1], partial) and any(pending is given for given in entry[1].args)
-        for entry in connection.run_on_commit
-    )
+    call_after_commit(using, ring, set(queues) or {""})
 
 
 def ring(using: str, queues: Iterable[str]) -> None:
@@ -69,18 +56,10 @@ def _send(using: str, queues: list[str]) -> None:
         if len(payload.encode()) > _LONGEST_PAYLOAD:
             payload = "*"
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+            cursor.execute(NOTIFY, [CHANNEL, payload])
         return
     layer = crossing_layer()
     if layer is not None:
         async_to_sync(layer.group_send)(
             GROUP, {"type": "aftersave.ring", "using": using, "queues": queues}
         )
-
-
-def crossing_layer() -> Any | None:
-    """The default channel layer if it reaches other processes, else None."""
-    from channels.layers import InMemoryChannelLayer, get_channel_layer
-
-    layer = get_channel_layer()
-    return None if layer is None or isinstance(layer, InMemoryChannelLayer) else layer
