@@ -23,12 +23,13 @@ _HIGHEST_LEVEL = 2**15 - 1
 
 @dataclass(slots=True, kw_only=True)
 class Later:
-    """Try the task again at ``run_at``."""
+    """Try the task again at ``run_at``. Without ``failure`` it only snoozes: the attempt does not
+    count."""
 
     task_id: int
     lease: int
     run_at: datetime
-    failure: Failure
+    failure: Failure | None
     started_at: datetime | None
     due: bool = False
 
@@ -65,10 +66,25 @@ class Clock:
             database_now = timezone.make_aware(database_now)
         self.offset = database_now.timestamp() - time.time()
 
+    def time(self) -> float:
+        """The database's time in seconds since 1970."""
+        return time.time() + self.offset
+
     def now(self) -> datetime:
         """The database's time, aware exactly when USE_TZ is on."""
-        moment = datetime.fromtimestamp(time.time() + self.offset, UTC)
-        return moment if settings.USE_TZ else timezone.make_naive(moment)
+        return as_datetime(self.time())
+
+
+def as_datetime(epoch: float) -> datetime:
+    """Seconds since 1970 as a moment that is aware exactly when USE_TZ is on."""
+    moment = datetime.fromtimestamp(epoch, UTC)
+    return moment if settings.USE_TZ else timezone.make_naive(moment)
+
+
+def runnable_at(task: Task) -> float:
+    """Since when a claimed task could have run, in seconds since 1970."""
+    claimed = task._runnable_at
+    return task.run_at.timestamp() if claimed is None else claimed
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +97,9 @@ class Attempt:
     clock: Clock
     say: Callable[[Attempt, LogLine | None], None]
     started_at: datetime | None = None
+    entered_at: float = 0.0  # as started_at, in seconds since 1970
+    entered: float = 0.0  # the same and its end in time.monotonic()
+    ended: float = 0.0
     lost: bool = False
     logged: int = 0
     told_progress: dict[str, float | None] | None = None
@@ -90,6 +109,16 @@ class Attempt:
     def is_last(self) -> bool:
         """Whether no further attempt is allowed."""
         return bool(self.task.attempts >= self.task.max_attempts)
+
+    def enter(self) -> None:
+        """The handler is entered now."""
+        self.entered_at = self.clock.time()
+        self.started_at = as_datetime(self.entered_at)
+        self.entered = time.monotonic()
+
+    def leave(self) -> None:
+        """The handler is left, and its outcome known."""
+        self.ended = time.monotonic()
 
     def log(self, text: str, level: int) -> None:
         """Hand a line to the flusher; past the limit of the attempt one line says so."""

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from tasks.bell import GROUP, crossing_layer
+from tasks.bell import GROUP
+from tasks.layer import GOODBYE, crossing_layer, follow
 from workers import log
-
-#: Membership of a group expires (a day with channels_redis), and a server that was emptied forgets
-#: it: it is renewed this often, in seconds.
-RENEW_EVERY = 60.0
-#: The server gets so many seconds to answer.
-PATIENCE = 10.0
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
-_GOODBYE = 1.0
 
 
 class Ears:
@@ -63,7 +53,7 @@ class Ears:
         self._closed = True
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop)
-        self._thread.join(3 * _GOODBYE)
+        self._thread.join(3 * GOODBYE)
         if not self._thread.is_alive():
             os.close(self._read)
             os.close(self._write)
@@ -83,41 +73,13 @@ class Ears:
         self._loop.close()
 
     async def _listen(self) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            began = time.monotonic()
-            try:
-                await self._listen_once()
-            # What a layer raises is anybody's guess.
-            except Exception as error:
-                pause = FIRST_PAUSE if time.monotonic() - began > pause else pause * 2
-                pause = min(LONGEST_PAUSE, pause) * random.uniform(0.5, 1.0)
-                log.ears_lost(error, pause)
-                await asyncio.sleep(pause)
+        await follow(GROUP, self._understand, hears=self._set_hears, lost=log.ears_lost)
 
-    async def _listen_once(self) -> None:
-        layer = _layer_of_our_own()
-        channel = await layer.new_channel()
-        receiving: asyncio.Task[Any] | None = None
-        try:
-            await _join(layer, channel)
-            self.hears = True
+    def _set_hears(self, hears: bool) -> None:
+        self.hears = hears
+        if hears:
             # What was rung before this moment was not for our ears.
             self._hear(["*"])
-            renew_at = time.monotonic() + _renewal(layer)
-            while True:
-                receiving = receiving or asyncio.create_task(layer.receive(channel))
-                await asyncio.wait({receiving}, timeout=renew_at - time.monotonic())
-                if receiving.done():
-                    self._understand(receiving.result())
-                    receiving = None
-                if time.monotonic() >= renew_at:
-                    await _join(layer, channel)
-                    renew_at = time.monotonic() + _renewal(layer)
-        finally:
-            self.hears = False
-            await _end(receiving)
-            await _leave(layer, channel)
 
     def _understand(self, message: Any) -> None:
         if isinstance(message, Mapping) and message.get("using") == self.using:
@@ -127,39 +89,6 @@ class Ears:
         self._heard.extend(queues)
         with suppress(BlockingIOError):
             os.write(self._write, b"!")
-
-
-def _renewal(layer: Any) -> float:
-    return min(RENEW_EVERY, getattr(layer, "group_expiry", RENEW_EVERY) / 2)
-
-
-async def _join(layer: Any, channel: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        await layer.group_add(GROUP, channel)
-
-
-async def _end(receiving: asyncio.Task[Any] | None) -> None:
-    # Again and again: a cancellation may be lost inside the layer.
-    while receiving is not None and not receiving.done():
-        receiving.cancel()
-        await asyncio.wait({receiving}, timeout=0.1)
-
-
-async def _leave(layer: Any, channel: str) -> None:
-    with suppress(Exception):
-        async with asyncio.timeout(_GOODBYE):
-            await layer.group_discard(GROUP, channel)
-    with suppress(Exception):
-        async with asyncio.timeout(_GOODBYE):
-            await layer.close_pools()
-
-
-def _layer_of_our_own() -> Any:
-    """A layer may receive on one event loop only, and handlers may use the host's."""
-    from channels import DEFAULT_CHANNEL_LAYER
-    from channels.layers import channel_layers
-
-    return channel_layers.make_backend(DEFAULT_CHANNEL_LAYER)
 
 
 def open_ears(using: str) -> Ears | None:

@@ -17,10 +17,11 @@ from django.db import transaction
 
 from tasks.conf import aftersave_settings
 from tasks.exceptions import InvalidHandler, LeaseLost, RecordGone
-from tasks.handlers import Cancel, Fail, Retry, current_task
+from tasks.handlers import Cancel, Fail, Retry, Snooze, current_task
 from tasks.models import Failure, State, Task
+from tasks.redact import redacted_beginning, redacted_end
 from tasks.settle import Ending, settle_own
-from tasks.text import clean, encode_result, one_line
+from tasks.text import clean, cut, encode_result, one_line
 from workers import log
 from workers.attempt import Attempt, Later, Outcome, Written
 
@@ -58,12 +59,13 @@ def _load_record(task: Task) -> Any:
 
 @contextmanager
 def _lent(attempt: Attempt) -> Iterator[None]:
-    attempt.started_at = attempt.clock.now()
+    attempt.enter()
     attempt.task._execution = attempt
     token = current_task.set(attempt.task)
     try:
         yield
     finally:
+        attempt.leave()
         current_task.reset(token)
 
 
@@ -97,6 +99,8 @@ def _outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
         return _ending(attempt, State.CANCELLED, reason=one_line(_text_of(error.reason)))
     if isinstance(error, RecordGone) or _record_is_gone(task):
         return _ending(attempt, State.CANCELLED, reason=RECORD_DELETED)
+    if isinstance(error, Snooze):
+        return _later(attempt, error.after, failure=None)
     failure = _failure(attempt, error)
     if isinstance(error, Fail) or attempt.is_last:
         return _ending(
@@ -106,10 +110,14 @@ def _outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
             fingerprint=failure.fingerprint,
             failure=failure,
         )
-    seconds = _delay(attempt, error)
+    return _later(attempt, _delay(attempt, error), failure=failure)
+
+
+def _later(attempt: Attempt, seconds: float, *, failure: Failure | None) -> Later:
+    seconds = min(seconds, _LONGEST_WAIT)
     return Later(
-        task_id=task.pk,
-        lease=task.lease,
+        task_id=attempt.task.pk,
+        lease=attempt.task.lease,
         run_at=attempt.clock.now() + timedelta(seconds=seconds),
         due=seconds <= 0,
         failure=failure,
@@ -158,7 +166,7 @@ def _delay(attempt: Attempt, error: BaseException) -> float:
     except Exception:
         log.backoff_broken(attempt.task)
         return float(aftersave_settings.BACKOFF_BASE)
-    return min(seconds, _LONGEST_WAIT)
+    return seconds
 
 
 def _reason(error: BaseException, failure: Failure) -> str:
@@ -177,7 +185,7 @@ def _failure(attempt: Attempt, error: BaseException) -> Failure:
         started_at=attempt.started_at,
         at=attempt.clock.now(),
         exception=clean(kind, 200),
-        message=clean(_text_of(error), _MESSAGE_LIMIT),
+        message=cut(_text_of(error), _MESSAGE_LIMIT),
         traceback=_traceback(error),
         fingerprint=_fingerprint(attempt.task.name, kind, error.__traceback__),
     )
@@ -201,7 +209,8 @@ def _traceback(error: BaseException) -> str:
         text = f"(the traceback cannot be formatted: {type(second).__name__})"
     limit = aftersave_settings.TRACEBACK_LIMIT
     if len(text) > limit:
-        text = f"{text[: limit // 4]}\n[... cut ...]\n{text[-limit // 2 :]}"
+        first = redacted_beginning(text, limit // 4)[: limit // 4]
+        text = f"{first}\n[... cut ...]\n{redacted_end(text, limit // 2)[-limit // 2 :]}"
     return clean(text, limit)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -12,11 +12,12 @@ from django.db import transaction
 from django.db.models import F
 from django.db.utils import Error as DatabaseError
 
+from tasks.locks import is_busy
 from tasks.models import FINAL, Failure, LogLine, State, Task
 from tasks.settle import Ending, settle
 from workers import log
 from workers.attempt import Attempt, GivenBack, Later, Outcome, Written
-from workers.refusal import about_content, is_busy
+from workers.refusal import about_content
 
 FLUSH_DELAY = 0.015
 FLUSH_AT = 200
@@ -36,6 +37,9 @@ class Flusher:
         self.using = using
         self.wake = wake
         self.urgent = False
+        self.spoken: Counter[str] = Counter()  # lines and progress by queue, as Hands.ended
+        self.written: list[tuple[Attempt, Outcome]] = []  # for whoever counts and clears it
+        self._attempts: dict[tuple[int, int], Attempt] = {}  # by task and lease
         self._outcomes: deque[Outcome] = deque()
         self._lines: deque[Said] = deque()
         self._since: float | None = None
@@ -43,11 +47,23 @@ class Flusher:
         self._left_lines: list[Said] = []
         self._try_again_at: float | None = None
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the last flush could not write everything."""
+        return bool(self._left)
+
     def __len__(self) -> int:
         return len(self._outcomes) + len(self._left)
 
-    def push(self, outcome: Outcome, *, urgent: bool = False) -> None:
-        """Take an outcome; any thread. ``urgent``: do not wait for others to write with."""
+    def push(
+        self, outcome: Outcome, *, urgent: bool = False, attempt: Attempt | None = None
+    ) -> None:
+        """Take an outcome; any thread. ``urgent``: do not wait for others to write with.
+
+        With its ``attempt`` it is found in ``written`` when it is.
+        """
+        if attempt is not None:
+            self._attempts[outcome.task_id, outcome.lease] = attempt
         self._outcomes.append(outcome)
         if self._since is None:
             self._since = time.monotonic()
@@ -88,6 +104,7 @@ class Flusher:
         dropped = self.pending()
         for unwritten in (self._outcomes, self._lines, self._left, self._left_lines):
             unwritten.clear()
+        self._attempts.clear()
         self._since = self._try_again_at = None
         return dropped
 
@@ -116,10 +133,20 @@ class Flusher:
         for _ in range(len(self._outcomes) // _AT_ONCE + 1):
             chunk = self._next_chunk()
             try:
-                self._left += self._write_chunk(worker_id, chunk)
+                left = self._write_chunk(worker_id, chunk)
             except BaseException:
                 self._outcomes.extendleft(reversed(chunk))
                 raise
+            self._left += left
+            self._note_written(chunk, left)
+
+    def _note_written(self, chunk: list[Outcome], left: list[Outcome]) -> None:
+        missing = {id(outcome) for outcome in left}
+        for outcome in chunk:
+            if id(outcome) not in missing and not isinstance(outcome, GivenBack):
+                attempt = self._attempts.pop((outcome.task_id, outcome.lease), None)
+                if attempt is not None:
+                    self.written.append((attempt, outcome))
 
     def _next_chunk(self) -> list[Outcome]:
         chunk: list[Outcome] = []
@@ -133,7 +160,7 @@ class Flusher:
     def _write_chunk(self, worker_id: int, chunk: list[Outcome]) -> list[Outcome]:
         for outcome in chunk:
             if isinstance(outcome, Written) and outcome.lost:
-                log.lease_lost(outcome.task_id)
+                self._lose(outcome)
         endings = [outcome for outcome in chunk if isinstance(outcome, Ending)]
         laters = [outcome for outcome in chunk if isinstance(outcome, Later)]
         returned = [outcome for outcome in chunk if isinstance(outcome, GivenBack)]
@@ -186,13 +213,19 @@ class Flusher:
                 # An earlier try was committed though its answer was lost.
                 continue
             else:
-                log.lease_lost(row.task_id)
+                self._lose(row)
         return ours
+
+    def _lose(self, outcome: Outcome) -> None:
+        log.lease_lost(outcome.task_id)
+        if not isinstance(outcome, GivenBack):
+            self._attempts.pop((outcome.task_id, outcome.lease), None)
 
     def _write_lines(self, worker_id: int) -> None:
         said = [self._lines.popleft() for _ in range(len(self._lines))]
         try:
             self._left_lines += self._write_said(worker_id, said) if said else []
+            self.spoken.update(attempt.task.queue for attempt, _ in said)
         except DatabaseError:
             self._lines.extendleft(reversed(said))
             raise
@@ -258,7 +291,7 @@ def held_rows(using: str, worker_id: int, leases: dict[int, int]) -> set[int]:
 
 
 def reschedule(using: str, worker_id: int, laters: Sequence[Later]) -> set[int]:
-    """Schedule failed attempts again and keep their failures; returns the ids written."""
+    """Schedule tasks again, keep the failures, refund what snoozes; returns the ids written."""
     with transaction.atomic(using=using):
         held = held_rows(using, worker_id, {later.task_id: later.lease for later in laters})
         mine = [later for later in laters if later.task_id in held]
@@ -269,8 +302,10 @@ def reschedule(using: str, worker_id: int, laters: Sequence[Later]) -> set[int]:
                 due=later.due,
                 started_at=later.started_at,
                 worker_id=None,
+                attempts=F("attempts") if later.failure else F("attempts") - 1,
             )
-        Failure.objects.using(using).bulk_create([later.failure for later in mine])
+        failures = [later.failure for later in mine if later.failure]
+        Failure.objects.using(using).bulk_create(failures)
     return held
 
 

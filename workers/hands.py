@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from tasks.handlers import registry
+from tasks.handlers import OWN, registry
 from tasks.models import Task
 from workers import log
 from workers.attempt import Attempt, Clock, GivenBack, Later, Outcome
 from workers.finish import Flusher
 from workers.slots import Coroutines, Slots, Threads
+from workers.tally import Tally
 
 STALE_AFTER = 1.0
 #: The next last attempt starts when the one before was written, or has run for so many seconds:
@@ -26,15 +27,22 @@ class Hands:
     def __init__(self, flusher: Flusher, clock: Clock, *, threads: int, coroutines: int) -> None:
         self.flusher = flusher
         self.clock = clock
-        self.threads = Threads(threads, self._report)
+        # Also without threads for the host's handlers one for our own, which are sync.
+        self.threads = Threads(threads or 1, self._report)
         self.coroutines = Coroutines(coroutines, self._report)
         self.excluded: set[str] = set()
+        self.tally = Tally(clock)
+        self.ended: Counter[str] = Counter()  # by queue, for whoever tells pages and clears it
         self._ended: deque[tuple[Attempt, Outcome]] = deque()
         self._last: deque[Attempt] = deque()
         self._alone: Attempt | None = None
         self._alone_until = 0.0
         self._sync_names = registry.names(is_async=False)
         self._async_names = registry.names(is_async=True)
+        own = [name for name in self._sync_names if name.startswith(f"{OWN}.")]
+        self._names_without_threads = None if threads else [*own, *self._async_names]
+        # Aftersave's own handlers must not make the claims of such a host smaller.
+        self._is_async_only = len(own) == len(self._sync_names)
 
     def held(self) -> list[Attempt]:
         """All attempts whose outcome is not known."""
@@ -54,9 +62,11 @@ class Hands:
         """How many tasks to claim, and of which names if not of any; None for not now."""
         sync = self.threads.capacity() if self.threads.wants() else 0
         coro = self.coroutines.capacity() if self.coroutines.wants() else 0
+        if self._names_without_threads is not None:
+            return self._of(coro, self._names_without_threads)
         if not self._async_names:
             wanted = (sync, None)
-        elif not self._sync_names and self.coroutines.size:
+        elif self._is_async_only and self.coroutines.size:
             wanted = (coro, None)
         elif sync and coro:
             wanted = (min(sync, coro), None)
@@ -65,8 +75,9 @@ class Hands:
         return (min(wanted[0], MOST_AT_ONCE), None) if wanted[0] > 0 else None
 
     def _of_one_kind(self, sync: int, coro: int) -> tuple[int, list[str]] | None:
-        names = self._sync_names if sync > 0 else self._async_names
-        free = max(sync, coro)
+        return self._of(max(sync, coro), self._sync_names if sync > 0 else self._async_names)
+
+    def _of(self, free: int, names: list[str]) -> tuple[int, list[str]] | None:
         return (min(free, MOST_AT_ONCE), names) if free > 0 and names else None
 
     def give_out(self, tasks: Sequence[Task]) -> None:
@@ -92,6 +103,7 @@ class Hands:
                 slots.start(*attempts)
 
     def _exclude(self, task: Task) -> None:
+        self.ended[task.queue] += 1
         if task.name not in self.excluded:
             self.excluded.add(task.name)
             log.unknown_name(task.name)
@@ -129,7 +141,7 @@ class Hands:
         """Called by the slots' threads."""
         # In this order: at every moment the attempt is held or its outcome is with the flusher.
         if not attempt.lost:
-            self.flusher.push(outcome, urgent=attempt.is_last)
+            self.flusher.push(outcome, urgent=attempt.is_last, attempt=attempt)
         self._ended.append((attempt, outcome))
         self.flusher.wake()
 
@@ -139,11 +151,19 @@ class Hands:
         while self._ended:
             attempt, outcome = self._ended.popleft()
             self._slots(attempt).done(attempt)
+            self.ended[attempt.task.queue] += 1
             if attempt.lost:
                 log.lease_lost(attempt.task.pk)
-            elif isinstance(outcome, Later):
+                continue
+            if isinstance(outcome, Later):
                 laters.append(outcome)
         return laters
+
+    def count_written(self) -> None:
+        """Count the attempts whose outcomes are in the database."""
+        for attempt, outcome in self.flusher.written:
+            self.tally.add(attempt, outcome)
+        self.flusher.written.clear()
 
     def return_unstarted(self, older_than: float = STALE_AFTER) -> int:
         """Give back what waited for a slot for so many seconds; returns how many."""
@@ -153,6 +173,7 @@ class Hands:
             stale.append(self._last.popleft())
         for attempt in stale:
             self._slots(attempt).done(attempt)
+            self.ended[attempt.task.queue] += 1
             self.flusher.push(GivenBack(task_id=attempt.task.pk, lease=attempt.task.lease))
         return len(stale)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from tasks.bell import LOOK_AGAIN
+from tasks.handlers import OWN
 
 
 class Lanes:
-    """Queues this worker serves; without ``only`` every queue."""
+    """Queues this worker serves; without ``only`` every queue. Aftersave's own it serves anyway."""
 
     def __init__(self, only: Collection[str] = ()) -> None:
-        self._only = frozenset(only)
+        self._only = frozenset((*only, OWN)) if only else frozenset()
         self._promising: dict[str, None] = {}
         self._again: dict[str, float] = {}
 

@@ -72,6 +72,18 @@ def database_back(outage: float) -> None:
     logger.info("The database answers again after %.1f s.", outage)
 
 
+def figures_refused(error: BaseException) -> None:
+    logger.warning("What this process did cannot be written to the roll-ups yet: %s", error)
+
+
+def housekeeping_waits(job: str, error: BaseException) -> None:
+    logger.warning("Housekeeping (%s) waits for the database: %s", job, error)
+
+
+def housekeeping_failed(job: str) -> None:
+    logger.exception("Housekeeping (%s) failed; it is tried again.", job)
+
+
 def pruned(tasks: int) -> None:
     if tasks:
         logger.info("Pruned %d finished tasks.", tasks)

@@ -10,8 +10,10 @@ from django.db.models import DateTimeField, Exists, ExpressionWrapper, OuterRef,
 from django.utils import timezone
 
 from tasks.conf import aftersave_settings
+from tasks.handlers import OWN
 from tasks.models import State, Task, Worker
 from tasks.models.clock import DatabaseNow
+from tasks.models.queryset import DUE_SQL
 
 BEAT_EVERY = 5.0
 #: Locks say nothing about workers until the server has been up for so long.
@@ -32,16 +34,17 @@ class Seen:
 
 
 # Queues with due work by a loose index scan: one probe of tasks_claim for each queue, not each row.
-DUE_QUEUES = """
+DUE_QUEUES = f"""
 WITH RECURSIVE lane(queue) AS (
-    SELECT min(queue) FROM tasks_task WHERE state = 'scheduled' AND due
+    SELECT min(task.queue) FROM tasks_task task WHERE {DUE_SQL}
     UNION ALL
     SELECT (SELECT min(task.queue) FROM tasks_task task
-            WHERE task.state = 'scheduled' AND task.due AND task.queue > lane.queue)
+            WHERE {DUE_SQL} AND task.queue > lane.queue)
     FROM lane WHERE lane.queue IS NOT NULL
 )
 SELECT queue FROM lane WHERE queue IS NOT NULL AND NOT EXISTS (
-    SELECT 1 FROM tasks_queue WHERE name = lane.queue AND paused_at IS NOT NULL)
+    SELECT 1 FROM tasks_queue
+    WHERE name = lane.queue AND paused_at IS NOT NULL AND name <> '{OWN}')
 """
 
 _ONE_STATEMENT = f"""

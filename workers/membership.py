@@ -7,6 +7,7 @@ import secrets
 import socket
 from dataclasses import dataclass
 
+from tasks import page_bell
 from tasks.models import Worker
 from tasks.models.clock import DatabaseNow
 from workers.ears import Ears, open_ears
@@ -75,8 +76,10 @@ class Membership:
         Worker.objects.using(self.using).filter(pk=self.id).update(
             started_at=DatabaseNow(), heartbeat_at=DatabaseNow()
         )
+        page_bell.changed(self.using, {page_bell.ANY: 1})
         return self.id
 
     def leave(self) -> None:
         """Say that this worker stopped in order."""
         Worker.objects.using(self.using).alive().filter(pk=self.id).update(stopped_at=DatabaseNow())
+        page_bell.changed(self.using, {page_bell.ANY: 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -10,15 +11,18 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
-from tasks import bell, signals
+from tasks import bell, page_bell, signals
+from tasks.bookkeeping import note_failures
 from tasks.models import Failure, LogLine, State, Task, Worker
 from tasks.models.clock import DatabaseNow
 from tasks.settle import settle_by_hand
+from tasks.summing import count_lost
 from workers import log
 from workers.finish import RETURNED
 from workers.look import Seen
 
 WORKER_LOST = "worker lost"
+LOST_EXCEPTION = "workers.WorkerLost"
 SECOND_LOOK = 0.5
 PROMOTE_AT_ONCE = 1000
 
@@ -57,6 +61,7 @@ def declare_dead(using: str, workers: Collection[int]) -> list[int]:
         living = Worker.objects.using(using).alive().filter(pk=worker_id)
         if living.update(lost_at=DatabaseNow()) == 1:
             lost.append(worker_id)
+            page_bell.changed(using, {page_bell.ANY: 1})
     release_orphans(using)
     return lost
 
@@ -82,8 +87,10 @@ def release_orphans(using: str) -> int:
         _return(using, spared, refund=True)
         _return(using, counted, refund=False)
         _tell(using, counted)
+        count_lost(using, failed=fatal, retried=counted)
         if spared or counted:
             bell.ring_after_commit(using, {task.queue for task in (*spared, *counted)})
+        page_bell.changed_after_commit(using, [task.queue for task in tasks])
         _announce(using, tasks)
     return len(tasks)
 
@@ -91,23 +98,29 @@ def release_orphans(using: str) -> int:
 def _fail(using: str, tasks: Sequence[Task]) -> None:
     if not tasks:
         return
-    Failure.objects.using(using).bulk_create(
+    failures = [
         Failure(
             task=task,
             attempt=task.attempts,
             worker_id=task.worker_id,
             started_at=task.started_at,
             at=timezone.now(),
-            exception="workers.WorkerLost",
+            exception=LOST_EXCEPTION,
             message="The worker process ended while it ran this task.",
-            fingerprint=f"worker-lost:{task.name}"[:64],
+            fingerprint=_fingerprint(task),
         )
         for task in tasks
-    )
+    ]
+    Failure.objects.using(using).bulk_create(failures)
     for task in tasks:
         rows = Task.objects.using(using).filter(pk=task.pk)
-        rows.update(fingerprint=f"worker-lost:{task.name}"[:64])
+        rows.update(fingerprint=_fingerprint(task))
     settle_by_hand(using, [task.pk for task in tasks], State.FAILED, WORKER_LOST)
+    note_failures(using, failures)
+
+
+def _fingerprint(task: Task) -> str:
+    return hashlib.sha256(f"{task.name}\n{LOST_EXCEPTION}".encode()).hexdigest()[:32]
 
 
 def _return(using: str, tasks: Sequence[Task], *, refund: bool) -> None:
@@ -123,7 +136,7 @@ def _tell(using: str, tasks: Sequence[Task]) -> None:
             attempt=task.attempts,
             at=timezone.now(),
             level=30,
-            text="The worker was lost during this attempt; the task goes back to its queue.",
+            text=LogLine.WORKER_LOST,
         )
         for task in tasks
     )
@@ -151,4 +164,5 @@ def make_due(using: str) -> set[str]:
         queues = set(found.values())
         if queues:
             bell.ring_after_commit(using, queues)
+            page_bell.changed_after_commit(using, found.values())
     return queues

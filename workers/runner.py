@@ -13,6 +13,7 @@ from django.db import connections, transaction
 from django.db.models import F
 from django.db.utils import Error as DatabaseError
 
+from tasks import page_bell
 from tasks.conf import aftersave_settings
 from tasks.models import Task
 from workers import log
@@ -21,6 +22,7 @@ from workers.capture import capture_logging
 from workers.claim import claim
 from workers.finish import RETURNED, Flusher, mark_started
 from workers.hands import Hands
+from workers.housekeeping import Housekeeping
 from workers.lanes import Lanes
 from workers.membership import Membership
 from workers.timekeeper import Timekeeper
@@ -73,6 +75,7 @@ class Runner:
             options.using, options.queues, options.threads, options.coroutines
         )
         self.times = Timekeeper(self.membership, self.lanes, self.clock)
+        self.housekeeping = Housekeeping(options.using)
         self.passed_over: dict[str, list[str]] = {}
         self.claimed = 0
         self.drained = False
@@ -87,6 +90,7 @@ class Runner:
         self._handle_signals()
         capture_logging()
         self._begin()
+        self.housekeeping.start()
         while not self._finished():
             try:
                 self._turn()
@@ -126,6 +130,7 @@ class Runner:
     def _register(self) -> None:
         worker_id = self.membership.register()
         self.announce(worker_id)
+        self.hands.tally.serve_as(worker_id)
         queues = ", ".join(self.options.queues) or "every queue"
         log.started(worker_id, self.using, queues, self.options.threads, self.options.coroutines)
 
@@ -142,6 +147,7 @@ class Runner:
             self.said_stopping = True
             log.stopping(self.membership.id, len(self.hands.held()), round(self.stop_by - now))
         self._keep_time(time.monotonic())
+        page_bell.tell_rest(self.using)
         self._rest()
 
     def _listen(self, now: float) -> None:
@@ -161,6 +167,15 @@ class Runner:
         due_at = self.flusher.due_at(idle=not self.hands.busy)
         if due_at is not None and due_at <= now:
             self.flusher.flush(self.membership.id)
+            self.hands.count_written()
+            self._tell_pages()
+
+    def _tell_pages(self) -> None:
+        page_bell.changed(self.using, self.hands.ended + self.flusher.spoken)
+        self.flusher.spoken.clear()
+        # What was locked by somebody is told of again when it is written.
+        if not self.flusher.has_left:
+            self.hands.ended.clear()
 
     def _mark(self, attempt: Attempt) -> bool:
         return mark_started(self.using, self.membership.id, attempt)
@@ -187,6 +202,7 @@ class Runner:
             limit, names = appetite
             tasks = claim(self.using, queue, limit, self.membership.id, names, self.hands.excluded)
             self.claimed += len(tasks)
+            page_bell.changed(self.using, {queue: len(tasks)} if tasks else {})
             self.hands.give_out(tasks)
             if len(tasks) < limit:
                 self.lanes.empty(queue)
@@ -201,6 +217,8 @@ class Runner:
             self._look(now)
         if self.stop_by is None:
             self.times.clean_up(now)
+        if self.hands.tally.due(now) and self.hands.tally.write(self.using):
+            self.housekeeping.soon()
 
     def _look(self, now: float) -> None:
         idle_before = not self.claimed and self._is_idle()
@@ -210,6 +228,8 @@ class Runner:
             # Of the due queues some hold only names that this worker leaves to others.
             self._claim()
             self.drained = not (self.claimed or self.hands.busy)
+        if self.times.sees_work:
+            self.housekeeping.soon()
         self.claimed = 0
         if self.recount_at <= now:
             self._return_unknown()
@@ -227,6 +247,7 @@ class Runner:
             self.times.next_at(),
             self.flusher.due_at(idle=not self.hands.busy),
             self.lanes.next_look_again(),
+            page_bell.rest_due_at(self.using),
             self.hands.next_last_attempt() if self.stop_by is None else None,
             self.stop_by,
         )
@@ -249,12 +270,15 @@ class Runner:
             try:
                 if len(self.flusher):
                     self.flusher.flush(self.membership.id, everything=True)
+                self.hands.count_written()
                 if not len(self.flusher):
+                    self.hands.tally.write(self.using)
                     self.membership.leave()
                     break
             except DatabaseError:
                 connections[self.using].close()
             time.sleep(0.05)
+        self.housekeeping.stop()
         self.alarm.listen_to(None)
         self.membership.close()
         log.stopped(self.membership.id, given_back)

@@ -32,6 +32,7 @@ class Timekeeper:
         self.clock = clock
         self.look_at = 0.0
         self.poll = FIRST_POLL
+        self.sees_work = False  # in the last look, in any queue
         self._timer_at: float | None = None
         self._not_before = 0.0
         self._prune_at = time.monotonic() + random.uniform(10, PRUNE_EVERY)
@@ -88,6 +89,7 @@ class Timekeeper:
             return False
         self.clock.measure(seen.now)
         self.lanes.add(seen.due_queues)
+        self.sees_work = bool(seen.due_queues)
         self._create_queues(set(seen.due_queues) - self._known_queues)
         if seen.next_run_at is not None:
             at = now + (seen.next_run_at - seen.now).total_seconds()
