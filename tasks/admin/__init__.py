@@ -4,6 +4,7 @@ Imported by Django's admin alone, so a host without ``django.contrib.admin`` nev
 """
 
 from tasks.admin.inline import TaskInline
+from tasks.admin.rollup import FailedTasksFilter, TaskRollupMixin
 from tasks.admin.task_admin import TaskAdmin, TaskAdminMixin
 
-__all__ = ["TaskAdmin", "TaskAdminMixin", "TaskInline"]
+__all__ = ["FailedTasksFilter", "TaskAdmin", "TaskAdminMixin", "TaskInline", "TaskRollupMixin"]

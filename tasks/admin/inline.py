@@ -12,14 +12,14 @@ from django.core.checks import CheckMessage
 from django.db import models, router
 from django.forms.utils import ErrorList
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.functional import cached_property
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from tasks.admin.detail import task_url
-from tasks.admin.display import attempts_text, state_html, when_html
+from tasks.dashboard.display import attempts_text, state_html, when_html
+from tasks.dashboard.page import page_url
+from tasks.dashboard.records import record_url
+from tasks.dashboard.viewer import Viewer
 from tasks.models import Task
 from tasks.models.records import record_key
 from tasks.redact import redact_text
@@ -113,13 +113,14 @@ class TaskInline(_Inline):
 
     @property
     def media(self) -> forms.Media:
-        return forms.Media(css={"all": ["tasks/admin.css"]})
+        return forms.Media(css={"all": ["tasks/dashboard.css", "tasks/host.css"]})
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         factory = forms.modelformset_factory(
             Task, fields=(), formset=ShownTasks, extra=0, max_num=0, can_delete=False
         )
-        shown = cached_property(lambda formset: self._table(formset.instance))
+        viewer = Viewer(request, self.admin_site)
+        shown = cached_property(lambda formset: self._table(viewer, formset.instance))
         shown.__set_name__(factory, "shown")
         factory.shown = shown  # type: ignore[attr-defined]
         return factory
@@ -136,32 +137,30 @@ class TaskInline(_Inline):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def _table(self, record: models.Model | None) -> InlineTable:
+    def _table(self, viewer: Viewer, record: models.Model | None) -> InlineTable:
         if record is None or record._state.adding:
             return InlineTable([], is_new=True)
         using = record._state.db or router.db_for_read(Task, instance=record)
         # The pages of this site show one database; a task elsewhere has the same id by chance.
         has_pages = self.has_registered_model and using == router.db_for_read(Task)
-        found = Task.objects.using(using).of(record).order_by("-pk").defer("data", "result")
+        found = viewer.tasks.using(using).of(record).order_by("-pk").defer("data", "result")
         tasks = list(found[: NEWEST + 1])
         return InlineTable(
-            [self._row(task, has_pages) for task in tasks[:NEWEST]],
+            [self._row(viewer, task, has_pages) for task in tasks[:NEWEST]],
             are_more=len(tasks) > NEWEST,
-            all_url=self._all_url(record, using) if has_pages else "",
+            all_url=self._all_url(viewer, record, using) if has_pages else "",
         )
 
-    def _row(self, task: Task, has_page: bool) -> InlineRow:
+    def _row(self, viewer: Viewer, task: Task, has_page: bool) -> InlineRow:
         return InlineRow(
             task=task,
-            url=task_url(self.admin_site, task.pk) if has_page else "",
+            url=page_url(viewer, "change", task_id=task.pk) if has_page else "",
             state=state_html(task),
             attempts=attempts_text(task),
             when=when_html(task),
             reason=redact_text(task.reason),
         )
 
-    def _all_url(self, record: models.Model, using: str) -> str:
+    def _all_url(self, viewer: Viewer, record: models.Model, using: str) -> str:
         content_type, key = record_key(record, using)
-        query = urlencode({"q": f"{content_type.app_label}.{content_type.model}/{key}"})
-        name = "admin:tasks_task_changelist"
-        return f"{reverse(name, current_app=self.admin_site.name)}?{query}"
+        return record_url(viewer, content_type, key)

@@ -1,0 +1,125 @@
+"""Tasks in the host's own change lists: a column that sums them up, and a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections, models, router
+from django.db.models import Value
+from django.db.models.functions import Cast, Replace
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from tasks.dashboard.records import key_of, record_url
+from tasks.dashboard.rollup import rollup_html, rollups
+from tasks.dashboard.viewer import Viewer
+from tasks.models import Task, TaskQuerySet
+from tasks.models.records import owner_model, record_key
+
+if TYPE_CHECKING:
+    _Mixed = admin.ModelAdmin[models.Model]
+else:
+    _Mixed = object
+
+#: Records that the filter finds where the database cannot compare their keys with text.
+MOST_COMPARED = 1000
+
+
+class TaskRollupMixin(_Mixed):
+    """Put ``"tasks_rollup"`` into ``list_display``: "3 of 4 done, 1 failed" for each row.
+
+    One query a page, whatever the number of rows.
+    """
+
+    @property
+    def media(self) -> forms.Media:
+        return super().media + forms.Media(css={"all": ["tasks/dashboard.css", "tasks/host.css"]})
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        if "tasks_rollup" in changelist.list_display:
+            _sum_up(Viewer(request, self.admin_site), changelist.result_list)
+        return changelist
+
+    @admin.display(description=_("tasks"))
+    def tasks_rollup(self, record: models.Model) -> SafeString:
+        """The column."""
+        return record.__dict__.get("_aftersave_rollup", SafeString("–"))  # type: ignore[no-any-return]
+
+
+def _sum_up(viewer: Viewer, records: Iterable[models.Model]) -> None:
+    """Give each of ``records``, which are of one model, the text of its column."""
+    rows = list(records)
+    if not rows or not viewer.may_enter:
+        return
+    using = rows[0]._state.db or router.db_for_read(Task)
+    keys = {record_key(record, using)[1]: record for record in rows}
+    content_type, _key = record_key(rows[0], using)
+    # The pages of this site show one database; elsewhere a link would lead to another record.
+    has_pages = viewer.site.is_registered(Task) and using == router.db_for_read(Task)
+    counted = rollups(viewer.tasks.using(using), content_type.pk, list(keys))
+    for key, counts in counted.items():
+        text = rollup_html(counts, ("failed",))
+        url = record_url(viewer, content_type, key) if has_pages else ""
+        shown = format_html('<a href="{}">{}</a>', url, text) if url else text
+        keys[key].__dict__["_aftersave_rollup"] = shown
+
+
+class FailedTasksFilter(admin.SimpleListFilter):
+    """Put it into ``list_filter``: the records that have failed tasks."""
+
+    title = _("failed tasks")
+    parameter_name = "tasks"
+
+    def __init__(
+        self,
+        request: HttpRequest,
+        params: dict[str, Any],
+        model: type[models.Model],
+        model_admin: admin.ModelAdmin[Any],
+    ) -> None:
+        self.viewer = Viewer(request, model_admin.admin_site)
+        super().__init__(request, params, model, model_admin)
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, Any]]:
+        return [("failed", _("Has failed tasks"))] if self.viewer.may_enter else []
+
+    def queryset(
+        self, request: HttpRequest, queryset: models.QuerySet[Any]
+    ) -> models.QuerySet[Any]:
+        if self.value() != "failed" or not self.viewer.may_enter:
+            return queryset
+        owner = owner_model(queryset.model)
+        types = ContentType.objects.db_manager(queryset.db)
+        failed = self.viewer.tasks.using(queryset.db).failed()
+        failed = failed.filter(content_type=types.get_for_model(owner)).order_by()
+        field = _key_field(owner)
+        return queryset.filter(**{f"{field.name}__in": _keys(failed, owner, queryset.db)})
+
+
+def _key_field(model: type[models.Model]) -> Any:
+    return model._meta.pk
+
+
+def _keys(failed: TaskQuerySet, owner: type[models.Model], using: str) -> Any:
+    """The keys of the records of ``failed``, as the database compares them with the records'."""
+    field: Any = _key_field(owner)
+    while field.remote_field:
+        field = field.remote_field.get_related_field()
+    if isinstance(field, models.IntegerField):
+        return failed.values(key=Cast("object_id", models.BigIntegerField()))
+    if isinstance(field, models.CharField):
+        return failed.values("object_id")
+    if isinstance(field, models.UUIDField) and connections[using].features.has_native_uuid_field:
+        return failed.values(key=Cast("object_id", models.UUIDField()))
+    if isinstance(field, models.UUIDField):
+        return failed.values(key=Replace("object_id", Value("-"), Value("")))
+    newest = failed.order_by("-pk").values_list("object_id", flat=True)[:MOST_COMPARED]
+    keys = {key_of(owner, str(text)) for text in newest}
+    return [key for key in keys if key is not None]

@@ -1,0 +1,195 @@
+"""What a text in the search box means: a task's number, records, keys that handlers declared.
+
+Everything is looked up by key or by equality, or by the host's own search; never by a pattern
+over what tasks carry.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
+from django.db import models, router
+from django.db.models import Q
+
+from tasks.dashboard.ids import read_id
+from tasks.dashboard.records import admin_of, key_of
+from tasks.dashboard.viewer import Viewer
+from tasks.handlers import registry
+from tasks.models import SearchKey, Task
+from tasks.models.figures import SEARCH_VALUE_LENGTH
+from tasks.models.records import KEY_LENGTH, declaring, owner_model
+
+MOST_RECORDS = 50
+MOST_TASKS = 50
+
+#: Keys of records by the id of their content type, each list at most ``MOST_RECORDS`` long.
+Keys = dict[int, list[str]]
+
+
+def tidy(text: str) -> str:
+    """What was typed, without what no database takes and without space around words."""
+    return " ".join(text.replace("\x00", "").split())
+
+
+def task_number(text: str) -> int | None:
+    """``12`` of "12" or "#12", else None."""
+    return read_id(tidy(text).removeprefix("#"))
+
+
+def find_records(viewer: Viewer, text: str) -> Keys:
+    """Records that ``text`` means ("Order 1042", "1042", "orders.order/1042", an e-mail).
+
+    Found are records that the host's own admin page finds and shows to this person, and records
+    of any model by key, when the person sees a task of theirs.
+    """
+    text = tidy(text)
+    if not text.removeprefix("#"):
+        return {}
+    found = _with_tasks(viewer, text)
+    for model in _models(text):
+        keys = found.setdefault(_type_of(model), [])
+        terms = _terms(model, text)
+        keys += known_keys(viewer, model, terms)
+        for term in terms:
+            keys += _searched(viewer, model, term)
+    return {
+        content_type: list(dict.fromkeys(keys))[:MOST_RECORDS]
+        for content_type, keys in found.items()
+        if keys
+    }
+
+
+def record_condition(viewer: Viewer, text: str) -> Q:
+    """The tasks of the records that ``text`` means, as a condition on tasks; of none: nothing."""
+    condition = Q(pk__in=[])
+    for content_type, keys in find_records(viewer, text).items():
+        condition |= Q(content_type=content_type, object_id__in=keys)
+    return condition
+
+
+def tasks_by_key(viewer: Viewer, text: str) -> list[Task]:
+    """The newest tasks in which ``text`` stands under a key that their handler declared.
+
+    None for a person who may not see data: what is found would tell what it says.
+    """
+    declared = {key for known in registry for key in known.search}
+    value = tidy(text)
+    if not viewer.sees_data or not declared or not value or len(value) > SEARCH_VALUE_LENGTH:
+        return []
+    rows = SearchKey.objects.filter(key__in=declared, value=value).order_by("-task_id")
+    ids = list(dict.fromkeys(rows.values_list("task_id", flat=True)[: 2 * MOST_TASKS]))
+    return list(viewer.tasks.filter(pk__in=ids).defer("data", "result").order_by("-pk"))
+
+
+def searchable_models(viewer: Viewer) -> list[type[models.Model]]:
+    """Models whose records are looked for, in the order of their names."""
+    known = (model for model in _owners() if may_view(viewer, model) is not False)
+    return sorted(known, key=lambda model: str(model._meta.verbose_name))
+
+
+def known_keys(viewer: Viewer, model: type[models.Model], keys: Iterable[str]) -> list[str]:
+    """Those of ``keys`` whose records exist and may be known to this person, tasks or not."""
+    wanted = [key for key in (key_of(model, text) for text in keys) if key is not None]
+    if not wanted:
+        return []
+    registered = admin_of(viewer.site, model)
+    if registered is not None:
+        if not may_view(viewer, model):
+            return []
+        rows = registered.get_queryset(viewer.request)
+    elif viewer.is_scoped or model not in _owners():
+        return []
+    else:
+        rows = model._base_manager.all()
+    return [str(key) for key in rows.filter(pk__in=wanted).values_list("pk", flat=True)]
+
+
+def may_view(viewer: Viewer, model: type[models.Model]) -> bool | None:
+    """What the host's admin says to this person about ``model``; None where it is not there."""
+    registered = admin_of(viewer.site, model)
+    if registered is None:
+        return None
+    return bool(registered.has_view_or_change_permission(viewer.request))
+
+
+def _owners() -> set[type[models.Model]]:
+    """Models that own tasks on the database that the pages show."""
+    using = Task.objects.db
+    owners = {owner_model(model) for model in declaring if not model._meta.abstract}
+    return {model for model in owners if router.db_for_read(model) == using}
+
+
+def _models(text: str) -> set[type[models.Model]]:
+    """Models that own tasks, and the one that "app.model/key" names."""
+    found = _owners()
+    label = text.partition("/")[0]
+    if "/" in text and label.count(".") == 1:
+        with suppress(LookupError):
+            found.add(owner_model(apps.get_model(label)))
+    return found
+
+
+def _type_of(model: type[models.Model]) -> int:
+    types = ContentType.objects.db_manager(Task.objects.db)
+    return int(types.get_for_model(model).pk)
+
+
+def _with_tasks(viewer: Viewer, text: str) -> Keys:
+    """Records of any model, gone ones included, whose key is named and who have visible tasks."""
+    types = ContentType.objects.db_manager(Task.objects.db)
+    keys: Keys = defaultdict(list)
+    for content_type in types.all():
+        keys[content_type.pk] = [_named_key(content_type, text)]
+    condition = Q()
+    plain = text.removeprefix("#")
+    if 0 < len(plain) <= KEY_LENGTH:
+        condition |= Q(content_type__in=list(keys), object_id=plain)
+    for content_type_id, [key] in keys.items():
+        if 0 < len(key) <= KEY_LENGTH:
+            condition |= Q(content_type=content_type_id, object_id=key)
+    found: Keys = defaultdict(list)
+    if condition:
+        pairs = viewer.tasks.filter(condition).values_list("content_type_id", "object_id")
+        for owner, key_found in dict.fromkeys(pairs.order_by()[:1000]):
+            found[int(owner or 0)].append(str(key_found))
+    return found
+
+
+def _terms(model: type[models.Model], text: str) -> list[str]:
+    """What to look for among the records: what follows the model's name in the text, or all."""
+    types = ContentType.objects.db_manager(Task.objects.db)
+    named = _named_key(types.get_for_model(model), text)
+    terms = [named] if named else [text, text.removeprefix("#")]
+    return list(dict.fromkeys(term for term in terms if term))
+
+
+def _named_key(content_type: ContentType, text: str) -> str:
+    """``1042`` of "Order 1042", "order/1042" or "orders.order/1042", else nothing."""
+    label = f"{content_type.app_label}.{content_type.model}"
+    model = content_type.model_class()
+    names = {content_type.model, label}
+    if model is not None:
+        names |= {str(model._meta.verbose_name), str(model._meta.label_lower)}
+    for name in sorted(names):
+        start = text[: len(name)].casefold()
+        if start == name.casefold() and text[len(name) : len(name) + 1] in (" ", "/"):
+            return text[len(name) + 1 :].strip().removeprefix("#")
+    return ""
+
+
+def _searched(viewer: Viewer, model: type[models.Model], term: str) -> list[str]:
+    """Keys of records that the model's own admin page finds for ``term``."""
+    registered: Any = admin_of(viewer.site, model)
+    if registered is None or not may_view(viewer, model):
+        return []
+    if not registered.get_search_fields(viewer.request):
+        return []
+    rows = registered.get_queryset(viewer.request)
+    rows, may_repeat = registered.get_search_results(viewer.request, rows, term)
+    keys = rows.values_list("pk", flat=True)
+    return [str(key) for key in (keys.distinct() if may_repeat else keys)[:MOST_RECORDS]]

@@ -1,0 +1,156 @@
+"""Queues as the overview shows them: what is due, since when, who serves them, who paused them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import connections
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from tasks.alerts import longest_due
+from tasks.dashboard import probes
+from tasks.dashboard.display import time_html
+from tasks.dashboard.viewer import Viewer
+from tasks.handlers import registry
+from tasks.models import Queue, Task
+from tasks.why import Serving, worker_command
+
+#: So many queues stand on the page; those with due work come first when there are more.
+MOST_QUEUES = 100
+#: Read at the head of each queue and priority: the oldest due task, and names nobody handles.
+_HEAD = 20
+_MOST_LEVELS = 400
+
+# The priorities that have due work in each queue, by a loose index scan: one probe of tasks_claim
+# for each of them, not for each task.
+_LEVELS = """
+WITH RECURSIVE lane(queue) AS (
+    SELECT min(queue) FROM tasks_task WHERE state = 'scheduled' AND due
+    UNION ALL
+    SELECT (SELECT min(queue) FROM tasks_task
+            WHERE state = 'scheduled' AND due AND queue > lane.queue)
+    FROM lane WHERE lane.queue IS NOT NULL
+), level(queue, priority) AS (
+    SELECT lane.queue, (SELECT max(priority) FROM tasks_task
+            WHERE state = 'scheduled' AND due AND queue = lane.queue)
+    FROM lane WHERE lane.queue IS NOT NULL
+    UNION ALL
+    SELECT level.queue, (SELECT max(priority) FROM tasks_task
+            WHERE state = 'scheduled' AND due AND queue = level.queue
+            AND priority < level.priority)
+    FROM level WHERE level.priority IS NOT NULL
+)
+SELECT queue, priority FROM level WHERE priority IS NOT NULL LIMIT %s
+"""
+# MariaDB would read the whole index for each probe: so once, and the index alone.
+_LEVELS_BY_READING = """
+SELECT queue, priority FROM tasks_task WHERE state = 'scheduled' AND due = TRUE
+GROUP BY queue, priority LIMIT %s
+"""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One queue. ``due`` above ``probes.MOST_COUNTED`` means "more than that"."""
+
+    name: str
+    row: Queue | None
+    due: int = 0
+    oldest: Task | None = None
+    running: int = 0
+    served: bool = True
+    is_late: bool = False
+    names: set[str] = field(default_factory=set)  # of the tasks at its head
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody paused it."""
+        return self.row is not None and self.row.paused_at is not None
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether work is due and no live worker would take it."""
+        return bool(self.due) and not self.served and not self.paused
+
+    @property
+    def command(self) -> str:
+        """What starts a worker that serves it."""
+        return worker_command(self.name)
+
+    @property
+    def oldest_html(self) -> SafeString:
+        """Since when its oldest due task could have run."""
+        return time_html(self.oldest.run_at if self.oldest else None)
+
+
+def lanes(viewer: Viewer, serving: Serving, running: Iterable[Task]) -> list[Lane]:
+    """The queues that workers know or that have due work, by name."""
+    levels = _levels(viewer.tasks.db)
+    found = _named(levels)
+    _count(viewer, found, {queue for queue, _ in levels})
+    _read_heads(viewer, found, levels)
+    busy = Counter(task.queue for task in running)
+    now = timezone.now()
+    for lane in found:
+        lane.running = busy[lane.name]
+        lane.served = serving.serves(lane.name)
+        lane.is_late = _is_late(lane, now)
+    return found
+
+
+def unhandled(found: Iterable[Lane]) -> list[str]:
+    """Names at the heads of these queues that have no handler in this process."""
+    names = {name for lane in found for name in lane.names}
+    return sorted(name for name in names if registry.get(name) is None)
+
+
+def _levels(using: str) -> list[tuple[str, int]]:
+    connection = connections[using]
+    partial = connection.features.supports_partial_indexes
+    with connection.cursor() as cursor:
+        cursor.execute(_LEVELS if partial else _LEVELS_BY_READING, [_MOST_LEVELS])
+        return list(cursor.fetchall())
+
+
+def _named(levels: Sequence[tuple[str, int]]) -> list[Lane]:
+    rows = {row.name: row for row in Queue.objects.order_by("name")[:MOST_QUEUES]}
+    due = dict.fromkeys(queue for queue, _ in levels)
+    wanted = list({**due, **dict.fromkeys(rows)})[:MOST_QUEUES]
+    return [Lane(name, rows.get(name)) for name in sorted(wanted)]
+
+
+def _count(viewer: Viewer, found: list[Lane], with_work: set[str]) -> None:
+    asked = [lane for lane in found if lane.name in with_work]
+    order = ("-priority", "run_at", "id")
+    questions = [viewer.tasks.due().filter(queue=lane.name).order_by(*order) for lane in asked]
+    for lane, number in zip(asked, probes.counts(questions), strict=True):
+        lane.due = number
+
+
+def _read_heads(viewer: Viewer, found: list[Lane], levels: Sequence[tuple[str, int]]) -> None:
+    by_name = {lane.name: lane for lane in found}
+    heads = [
+        viewer.tasks.due().filter(queue=queue, priority=priority).order_by("run_at", "id")[:_HEAD]
+        for queue, priority in levels
+        if queue in by_name
+    ]
+    keys = [key for head in probes.ids(heads) for key in head]
+    columns = ("type", "action", "queue", "run_at")
+    for task in Task.objects.using(viewer.tasks.db).filter(pk__in=keys).only(*columns):
+        lane = by_name.get(task.queue)
+        if lane is None:
+            continue
+        lane.names.add(task.name)
+        if lane.oldest is None or task.run_at < lane.oldest.run_at:
+            lane.oldest = task
+
+
+def _is_late(lane: Lane, now: datetime) -> bool:
+    limit = longest_due(lane.name)
+    if lane.oldest is None or limit is None or lane.paused:
+        return False
+    return now - lane.oldest.run_at > timedelta(seconds=limit)

@@ -1,0 +1,1 @@
+"""Pages that change while one looks at them: rendered on the server, sent through a socket."""

@@ -1,0 +1,70 @@
+"""Tickets anew, and updates for pages that have no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.core import signing
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, JsonResponse, QueryDict
+from django.urls import URLPattern, path
+
+from tasks.dashboard.live.admission import may_follow
+from tasks.dashboard.live.render import take_picture
+from tasks.dashboard.live.socket import shown_ids
+from tasks.dashboard.live.tickets import Ticket, read_ticket, ticket_for
+from tasks.dashboard.page import Page, pages
+from tasks.dashboard.viewer import Viewer
+
+
+def urlpatterns(admin: Any, guard: Callable[..., Any]) -> list[URLPattern]:
+    """``live/ticket/`` and ``live/poll/``, each behind the admin site's own guard."""
+    return [
+        path("live/ticket/", guard(partial(renew, admin)), name="tasks_task_live_ticket"),
+        path("live/poll/", guard(partial(poll, admin)), name="tasks_task_live_poll"),
+    ]
+
+
+def renew(admin: Any, request: HttpRequest) -> JsonResponse:
+    """A new ticket for the page of an old one, however old."""
+    page = _page(admin, request)
+    return JsonResponse({"ticket": ticket_for(page, request).sign()})
+
+
+def poll(admin: Any, request: HttpRequest) -> JsonResponse:
+    """The whole page, as the first message of a socket would have it."""
+    page = _page(admin, request)
+    ticket = ticket_for(page, request)
+    words = request.GET.get("shown", "").split(",")
+    shown = shown_ids([int(word) for word in words if word.isdecimal() and len(word) < 20])
+    picture = take_picture(ticket, page.viewer, shown)
+    rendering = picture.rendering
+    here = {f"af-task-{task_id}" for task_id in rendering.here or ()}
+    left = {element: html for element, html in rendering.rows.items() if element not in here}
+    return JsonResponse(
+        {
+            "whole": True,
+            "how": "poll",
+            "now": picture.now,
+            "parts": [{"id": element, "html": html} for element, html in rendering.parts.items()],
+            "rows": [{"id": element, "html": html} for element, html in left.items()],
+            "here": rendering.here,
+            "note": rendering.note,
+            "ticket": ticket.sign(),
+        }
+    )
+
+
+def _page(admin: Any, request: HttpRequest) -> Page:
+    """The page that the request's ticket was made for, as the person asking sees it."""
+    try:
+        ticket: Ticket = read_ticket(request.GET.get("ticket", ""), age=None)
+    except (signing.BadSignature, TypeError):
+        raise PermissionDenied from None
+    viewer = Viewer(request, admin.admin_site)
+    if ticket.site != admin.admin_site.name or not may_follow(viewer, ticket):
+        raise PermissionDenied
+    request.current_app = admin.admin_site.name
+    return pages[ticket.page](viewer, ticket.arguments, QueryDict(ticket.query))

@@ -1,0 +1,84 @@
+"""Pause and Resume beside a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from tasks.dashboard.buttons import LONGEST_REASON, reason_name
+from tasks.dashboard.page import page_url
+from tasks.dashboard.viewer import Viewer
+from tasks.handlers import OWN
+from tasks.models import Queue
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownQueueButton:
+    """Pause (asks for a reason) or Resume of one queue, whichever fits."""
+
+    name: str
+    label: str
+    url: str
+    queue: str
+    version: str
+    says: str = ""
+
+    longest_reason = LONGEST_REASON
+
+    @property
+    def needs_reason(self) -> bool:
+        """Whether it is refused without a reason."""
+        return self.name == "pause"
+
+    @property
+    def reason_name(self) -> str:
+        """The name of the field in which the reason is typed."""
+        return reason_name(self.name, self.queue)
+
+
+PAUSE_LABEL = gettext_lazy("Pause")
+RESUME_LABEL = gettext_lazy("Resume")
+
+
+def queue_buttons(
+    viewer: Viewer, queues: Iterable[Queue], due: Mapping[str, str] | None = None
+) -> dict[str, ShownQueueButton]:
+    """The button of each queue that this person may pause; ``due``: how many tasks are, as text."""
+    if not viewer.has("pause_queue"):
+        return {}
+    return {
+        str(queue.name): queue_button(viewer, queue, (due or {}).get(str(queue.name), ""))
+        for queue in queues
+        if queue.name != OWN
+    }
+
+
+def queue_button(viewer: Viewer, queue: Queue, due: str = "") -> ShownQueueButton:
+    """Pause or Resume, without asking for rights."""
+    name = "resume" if queue.paused_at else "pause"
+    return ShownQueueButton(
+        name=name,
+        label=str(RESUME_LABEL if queue.paused_at else PAUSE_LABEL),
+        url=page_url(viewer, f"queue_{name}", queue=queue.name),
+        queue=str(queue.name),
+        version=version(queue),
+        says=_says(due) if name == "pause" else "",
+    )
+
+
+def version(queue: Queue) -> str:
+    """What a page shows of a queue: since when it is paused, or that it is not."""
+    return queue.paused_at.isoformat() if queue.paused_at else "open"
+
+
+def _says(due: str) -> str:
+    if not due:
+        return _("Nothing of it is started until somebody resumes it. What runs now goes on.")
+    text = _(
+        "%(due)s of its tasks are due. None of them is started until somebody resumes the queue; "
+        "what runs now goes on."
+    )
+    return text % {"due": due}

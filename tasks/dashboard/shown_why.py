@@ -1,0 +1,87 @@
+"""Why a task does not run, on a page: the sentence with its times, and the remedies one may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from tasks.dashboard.buttons import ShownButton
+from tasks.dashboard.display import exact, time_html
+from tasks.dashboard.page import page_url
+from tasks.dashboard.queue_buttons import RESUME_LABEL
+from tasks.dashboard.viewer import Viewer
+from tasks.models import Task
+from tasks.why import TIME, Reason, Remedy, whys
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownWhy:
+    """``links``: label, address, and whether it leads away from the pages."""
+
+    kind: str
+    sentence: SafeString
+    advice: list[str]
+    command: str
+    links: list[tuple[str, str, bool]]
+    buttons: list[ShownButton]
+
+
+def shown_whys(
+    viewer: Viewer, tasks: Iterable[Task], buttons: Mapping[int, list[ShownButton]] | None = None
+) -> dict[int, ShownWhy]:
+    """The reason of each task, by id. ``buttons``, as of ``shown_buttons``, are the remedies that
+    this person may press; without them none is shown but *Resume*.
+    """
+    given = list(tasks)
+    reasons = whys(given)
+    return {
+        task.pk: _shown(viewer, reasons[task.pk], (buttons or {}).get(task.pk, []))
+        for task in given
+    }
+
+
+def sentence(reason: Reason) -> SafeString:
+    """The reason with its time as an element that the page's script makes local."""
+    before, found, after = reason.pattern.partition(TIME)
+    if not found or reason.at is None:
+        return format_html("{}", reason.text)
+    return format_html("{}{}{}", before, time_html(reason.at, exact(reason.at)), after)
+
+
+def _shown(viewer: Viewer, reason: Reason, buttons: list[ShownButton]) -> ShownWhy:
+    wanted = {remedy.action for remedy in reason.remedies if remedy.kind == "action"}
+    resume = [
+        _resume(viewer, remedy)
+        for remedy in reason.remedies
+        if remedy.action == "resume" and viewer.has("pause_queue")
+    ]
+    return ShownWhy(
+        kind=reason.kind,
+        sentence=sentence(reason),
+        advice=[remedy.text for remedy in reason.remedies if remedy.kind == "advice"],
+        command=next((remedy.command for remedy in reason.remedies if remedy.command), ""),
+        links=[link for remedy in reason.remedies if (link := _link(viewer, remedy))],
+        buttons=[*resume, *(button for button in buttons if button.name in wanted)],
+    )
+
+
+def _resume(viewer: Viewer, remedy: Remedy) -> ShownButton:
+    return ShownButton(
+        name="resume",
+        label=str(RESUME_LABEL),
+        url=page_url(viewer, "queue_resume", queue=remedy.queue),
+        key=remedy.queue,
+        asks="",
+        look="af-primary",
+    )
+
+
+def _link(viewer: Viewer, remedy: Remedy) -> tuple[str, str, bool] | None:
+    if remedy.kind == "task":
+        return remedy.text, page_url(viewer, "change", task_id=remedy.task_id), False
+    if remedy.kind == "address":
+        return remedy.text, remedy.url, True
+    return None

@@ -1,0 +1,123 @@
+"""The figures at the head of the overview: how many tasks are in each state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlencode
+
+from django.db import connections
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from tasks import figures
+from tasks.dashboard import probes
+from tasks.dashboard.counting import STATE_INDEXES
+from tasks.dashboard.display import SHOWN_STATES, ShownState
+from tasks.dashboard.numbers import about, more_than, number
+from tasks.dashboard.page import page_url
+from tasks.dashboard.viewer import Viewer
+from tasks.figures import Counts
+from tasks.models import State
+
+#: Each in the order of the index that answers it. What runs is bounded by the workers' slots.
+_COUNTED = {
+    "due": ("queue", "-priority", "run_at", "id"),
+    "waiting": ("id",),
+    "running": (),
+    "failed": ("id",),
+}
+_ORDER = ("due", "later", "retrying", "waiting", "running", "failed")
+_INDEXES = {**STATE_INDEXES, "later": "tasks_later"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure with its state; ``more`` says over which time, where that matters."""
+
+    name: str
+    shown: ShownState
+    text: str
+    url: str
+    more: tuple[str, ...] = ()
+
+
+def tiles(viewer: Viewer, hour: Mapping[str, Counts]) -> list[Tile]:
+    """Counts of what is not over by state; of what is over, the last hour's and day's roll-ups.
+
+    ``hour``: by queue what was done in the last hour.
+    """
+    counted = _counted(viewer)
+    shown = [_tile(viewer, name, counted[name]) for name in _ORDER]
+    return shown if viewer.is_scoped else [*shown, *_rolled_up(viewer, hour)]
+
+
+def failed_text(shown: list[Tile]) -> str:
+    """How many failed, for the tab's title; empty for none."""
+    text = next((tile.text for tile in shown if tile.name == "failed"), "0")
+    return "" if text == "0" else _("%(number)s failed") % {"number": text}
+
+
+def list_url(viewer: Viewer, search: str) -> str:
+    """The list of tasks with ``search`` in its box."""
+    return f"{page_url(viewer, 'changelist')}?{urlencode({'q': search})}"
+
+
+def _counted(viewer: Viewer) -> dict[str, str]:
+    questions = [getattr(viewer.tasks, name)().order_by(*_COUNTED[name]) for name in _COUNTED]
+    found = dict(zip(_COUNTED, probes.counts(questions), strict=True))
+    found["retrying"], found["later"] = _later(viewer)
+    guesses = _guesses(viewer, [name for name in found if found[name] > probes.MOST_COUNTED])
+    return {name: _text(count, guesses.get(name)) for name, count in found.items()}
+
+
+def _later(viewer: Viewer) -> tuple[int, int]:
+    """How many are retrying, and how many only wait for their time.
+
+    Of a million later ones only the next are read: those that retry are among them.
+    """
+    coming = viewer.tasks.filter(state=State.SCHEDULED, due=False).order_by("run_at")
+    attempts = coming.values_list("attempts", flat=True)[: probes.MOST_COUNTED + 1]
+    retrying = sum(number > 0 for number in attempts)
+    if len(attempts) > probes.MOST_COUNTED:
+        return retrying, len(attempts)
+    return retrying, len(attempts) - retrying
+
+
+def _text(count: int, guess: int | None) -> str:
+    if guess is None:
+        return more_than(count, probes.MOST_COUNTED)
+    return about(max(count, guess), exact=False)
+
+
+def _guesses(viewer: Viewer, names: list[str]) -> dict[str, int]:
+    """About how many are in states that were too many to count, where an index knows; one query."""
+    indexes = {_INDEXES[name]: name for name in names if name in _INDEXES}
+    connection = connections[viewer.tasks.db]
+    if not indexes or viewer.is_scoped or connection.vendor != "postgresql":
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname, reltuples FROM pg_class WHERE oid = ANY (%s::regclass[])",
+            [list(indexes)],
+        )
+        return {indexes[name]: round(tuples) for name, tuples in cursor.fetchall()}
+
+
+def _rolled_up(viewer: Viewer, hour: Mapping[str, Counts]) -> list[Tile]:
+    day = figures.totals(viewer.tasks.db, since=timezone.now() - timedelta(days=1))
+    return [
+        _tile(
+            viewer,
+            name,
+            number(sum(getattr(counts, name) for counts in hour.values())),
+            _("last hour"),
+            _("%(number)s last day") % {"number": number(getattr(day, name))},
+        )
+        for name in ("completed", "cancelled")
+    ]
+
+
+def _tile(viewer: Viewer, name: str, text: str, *more: str) -> Tile:
+    return Tile(name, SHOWN_STATES[name], text, list_url(viewer, f"state:{name}"), more)
