@@ -1,7 +1,7 @@
 from django.contrib import admin
 
 from orders.models import Order, OrderLine, Product
-from tasks.admin import TaskInline
+from tasks.admin import FailedTasksFilter, TaskInline, TaskRollupMixin
 
 
 class OrderLineInline(admin.TabularInline):
@@ -11,9 +11,9 @@ class OrderLineInline(admin.TabularInline):
 
 
 @admin.register(Order)
-class OrderAdmin(admin.ModelAdmin):
-    list_display = ["number", "customer", "email", "total", "status", "created"]
-    list_filter = ["status", "created"]
+class OrderAdmin(TaskRollupMixin, admin.ModelAdmin):
+    list_display = ["number", "tasks_rollup", "customer", "email", "total", "status", "created"]
+    list_filter = ["status", FailedTasksFilter, "created"]
     search_fields = ["number__exact", "email", "customer"]
     fields = ["number", "customer", "email", "status", "total", "created"]
     readonly_fields = ["number", "created"]

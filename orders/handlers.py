@@ -3,12 +3,20 @@
 import asyncio
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
 from orders import crm, mail
 from orders.models import Order
 from tasks import Cancel, Fail, Retry, handler
 
 
-@handler("inventory.reserve", atomic=True, title="Set the items aside")
+@handler(
+    "inventory.reserve",
+    atomic=True,
+    title="Set the items aside",
+    on_failure="Ask the warehouse when the article comes in again, then retry.",
+)
 def reserve(task: Any) -> dict[str, Any]:
     """Takes the items off the shelf; all of them, and once, or none."""
     order = task.record
@@ -29,17 +37,47 @@ def _already(order: Order) -> dict[str, Any]:
     return {"reserved": 0}
 
 
-@handler("email.order_confirmation", max_attempts=5, timeout=30, title="Send the confirmation")
+def check_recipient(data: dict[str, Any]) -> None:
+    """Raises ValueError unless the mail would go to an address."""
+    try:
+        validate_email(data.get("to", ""))
+    except ValidationError:
+        raise ValueError(f"“to” must be an e-mail address, not {data.get('to')!r}.") from None
+
+
+@handler(
+    "email.order_confirmation",
+    max_attempts=5,
+    timeout=30,
+    title="Send the confirmation",
+    on_failure="Ask the customer for another address, then change the data and retry.",
+    repeat="may send the mail twice",
+    search=["to"],
+    validate=check_recipient,
+)
 def send_confirmation(task: Any) -> dict[str, str]:
     return {"message_id": mail.send_confirmation(task.record, task.data["to"], _key(task))}
 
 
-@handler("review.ask", queue="reviews", timeout=30, title="Ask for a review")
+@handler(
+    "review.ask",
+    queue="reviews",
+    timeout=30,
+    title="Ask for a review",
+    repeat="may ask the customer twice",
+)
 def ask_for_review(task: Any) -> dict[str, str]:
     return {"message_id": mail.ask_for_review(task.record, _key(task))}
 
 
-@handler("crm.sync", queue="crm", max_attempts=8, timeout=15, title="Tell the CRM")
+@handler(
+    "crm.sync",
+    queue="crm",
+    max_attempts=8,
+    timeout=15,
+    title="Tell the CRM",
+    on_failure="The CRM refused this customer: correct the order, then retry.",
+)
 async def sync_with_crm(task: Any) -> dict[str, Any]:
     try:
         answer = await asyncio.to_thread(crm.put_order, task.record, key=_key(task))

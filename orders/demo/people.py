@@ -8,8 +8,25 @@ from django.contrib.auth.models import Group, Permission
 from orders.demo.folder import Folder
 
 LOOK = ["tasks.view_task", "orders.view_order", "orders.view_orderline", "orders.view_product"]
-CARE = [*LOOK, "tasks.view_task_data", "tasks.retry_task", "tasks.cancel_task"]
-OPERATIONS = [*CARE, "tasks.complete_task", "orders.change_order", "orders.change_product"]
+CARE = [
+    *LOOK,
+    "tasks.view_task_data",
+    "tasks.retry_task",
+    "tasks.cancel_task",
+    "tasks.change_task_data",
+    "tasks.run_task_now",
+]
+OPERATIONS = [
+    *CARE,
+    "tasks.complete_task",
+    "tasks.bulk_task",
+    "tasks.export_task",
+    "tasks.view_queue",
+    "tasks.pause_queue",
+    "tasks.manage_incident",
+    "orders.change_order",
+    "orders.change_product",
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ class Stage:
 
     @property
     def tasks_address(self) -> str:
-        return self.address + reverse("admin:tasks_task_changelist")
+        return self.address + reverse("admin:tasks_task_overview")
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -85,19 +85,37 @@ class Visitor:
 
 
 class _FormReader(HTMLParser):
+    """Collects forms; a button with an address of its own is a form of its own."""
+
     def __init__(self, address: str) -> None:
         super().__init__()
         self.address = address
-        self.forms: list[Form] = []
+        self._forms: list[Form] = []
+        self._by_id: dict[str, Form] = {}
+        self._buttons: list[tuple[Form, Attributes]] = []
         self._open: Form | None = None
+
+    @property
+    def forms(self) -> list[Form]:
+        return [*self._forms, *(self._sent_by(form, button) for form, button in self._buttons)]
+
+    def _sent_by(self, form: Form, button: Attributes) -> Form:
+        pressed = Form(urljoin(self.address, button["formaction"]), dict(form.fields))
+        if button.get("name"):
+            pressed.fields[button["name"]] = {"value": button.get("value", "")}
+        return pressed
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
+        owner = self._by_id.get(attributes["form"]) if "form" in attributes else self._open
         if tag == "form":
             self._open = Form(urljoin(self.address, attributes.get("action", "")))
-            self.forms.append(self._open)
-        elif tag in {"input", "textarea"} and self._open and attributes.get("name"):
-            self._open.fields[attributes["name"]] = attributes
+            self._forms.append(self._open)
+            self._by_id[attributes.get("id", "")] = self._open
+        elif tag in {"input", "textarea"} and owner and attributes.get("name"):
+            owner.fields[attributes["name"]] = attributes
+        elif tag == "button" and owner and attributes.get("formaction"):
+            self._buttons.append((owner, attributes))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
