@@ -52,7 +52,7 @@ class Demo:
 
     def _address(self) -> str:
         assert self.process.poll() is None, self.text
-        found = re.search(r"(http://127.0.0.1:\d+)/admin/tasks/task/ ", self.text)
+        found = re.search(r"(http://127.0.0.1:\d+)/admin/tasks/task/overview/ ", self.text)
         return found[1] if found else ""
 
 

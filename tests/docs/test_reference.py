@@ -12,13 +12,23 @@ from django.dispatch import Signal
 
 from tasks import checks, exceptions, signals
 from tasks.conf import Settings
+from tasks.dashboard import grammar
 from tasks.enqueueing import build
 from tasks.handlers import handler
-from tasks.models import State, Task, TaskQuerySet
+from tasks.models import Incident, Queue, State, Task, TaskQuerySet
 from tests.docs.pages import DOCS, REFERENCE, code, listed, section, table
 from workers import testing
 
 SETTINGS_PAGE = REFERENCE / "settings.md"
+ROOMS = (
+    "tasks",
+    "tasks/models",
+    "tasks/dashboard",
+    "tasks/dashboard/live",
+    "tasks/dashboard/pages",
+    "tasks/admin",
+    "workers",
+)
 NO_OPTION = {"-h", "--help", "--version"}
 
 
@@ -39,14 +49,14 @@ def test_type_and_default_of_a_setting_are_the_codes(field):
 
 
 def type_of(field):
-    return (
-        field.type.__name__
-        if type(field.type) is type
-        else str(field.type).replace("datetime.", "")
-    )
+    if type(field.type) is type:
+        return field.type.__name__
+    return re.sub(r"\b(datetime|collections\.abc|typing)\.", "", str(field.type))
 
 
-@pytest.mark.parametrize(("app", "name"), [("workers", "runworker"), ("orders", "demo")])
+@pytest.mark.parametrize(
+    ("app", "name"), [("workers", "runworker"), ("tasks", "aftersave_alerts"), ("orders", "demo")]
+)
 def test_options_of_a_command_are_all_documented_with_their_defaults(app, name):
     shown = {code(row[0]): row[1] for row in table(section(REFERENCE / "commands.md", name))}
     known = options_of(app, name)
@@ -124,8 +134,25 @@ def test_every_state_is_explained():
     assert listed(DOCS / "explanation" / "how-it-works.md", "The life of a task") == states
 
 
+def test_every_word_of_the_search_is_documented_with_an_example_that_is_understood():
+    rows = table((REFERENCE / "search.md").read_text())
+    assert [code(row[0]) for row in rows] == list(grammar.KEYS)
+    for word, example, *_ in rows:
+        terms, wrong = grammar.parse(code(example))
+        assert [term.key for term in terms] == [code(word)]
+        assert not wrong
+
+
 def test_every_permission_is_explained():
-    rights = {f"tasks.{name}" for name, _ in Task._meta.permissions} | {"tasks.view_task"}
+    rights = {
+        *(
+            f"tasks.{name}"
+            for model in (Task, Queue, Incident)
+            for name, _ in model._meta.permissions
+        ),
+        "tasks.view_task",
+        "tasks.view_queue",
+    }
     assert listed(DOCS / "howto" / "existing-project.md", "Permissions") == rights
 
 
@@ -151,7 +178,7 @@ def names(signatures):
     return {signature.partition("(")[0] for signature in signatures}
 
 
-@pytest.mark.parametrize("room", ["tasks", "tasks/models", "tasks/admin", "workers"])
+@pytest.mark.parametrize("room", ROOMS)
 def test_every_module_has_its_line_on_the_page_of_rooms(room):
     root = DOCS.parent / room
     modules = {path.name for path in root.glob("*.py") if path.name != "__init__.py"}

@@ -68,8 +68,11 @@ def test_each_person_may_do_what_the_work_needs_and_no_more(folder: Folder) -> N
     assert not viewer.has_perm("tasks.view_task_data")
     assert not viewer.has_perm("tasks.retry_task")
     assert care.has_perms(["tasks.retry_task", "tasks.cancel_task", "tasks.view_task_data"])
+    assert care.has_perms(["tasks.change_task_data", "tasks.run_task_now"])
     assert not care.has_perm("tasks.complete_task")
+    assert not care.has_perm("tasks.pause_queue")
     assert operations.has_perms(["tasks.complete_task", "orders.change_product"])
+    assert operations.has_perms(["tasks.bulk_task", "tasks.pause_queue", "tasks.manage_incident"])
     assert not operations.is_superuser
 
 
@@ -150,6 +153,19 @@ def test_a_form_is_found_by_where_it_is_sent() -> None:
     form = page.form("/admin/retry/")
     assert form.action == "http://shop.example/admin/retry/"
     assert form.values() == {"t": "1&2", "reason": ""}
+
+
+def test_a_button_that_sends_a_form_elsewhere_is_found_by_where_it_sends_it() -> None:
+    page = Page(
+        "http://shop.example/admin/",
+        200,
+        '<form id="one" method="post"><input type="hidden" name="t" value="12"></form>'
+        '<button form="one" formaction="/7/retry/" name="version" value="3">Retry</button>'
+        '<button form="one" formaction="/7/cancel/">Cancel</button><input form="one" name="why">',
+    )
+
+    assert page.form("/7/retry/").values() == {"t": "12", "why": "", "version": "3"}
+    assert page.form("/7/cancel/").values() == {"t": "12", "why": ""}
 
 
 def order_of(email: str) -> dict[str, object]:

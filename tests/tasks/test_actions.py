@@ -1,4 +1,4 @@
-"""What staff and host code do by hand."""
+"""What staff and host code do by hand: the moves from state to state."""
 
 from typing import Any
 
@@ -8,25 +8,43 @@ from django.db import transaction
 from django.utils import timezone
 
 from tasks import enqueue
-from tasks.exceptions import TransitionRefused, UniqueKeyTaken
-from tasks.models import State, Task
+from tasks.exceptions import ReasonMissing, TransitionRefused, UniqueKeyTaken
+from tasks.models import State, Task, TaskEvent
 from tasks.signals import staff_acted
+from tests.tasks.admin_rows import in_state
 from tests.tasks.tools import finish, start, state_of, threads, wait_until_blocked
 
 db = pytest.mark.django_db
 races = pytest.mark.django_db(transaction=True)
 
 ALLOWED = {
-    "retry": {State.COMPLETED, State.FAILED, State.CANCELLED},
-    "cancel": {State.WAITING, State.SCHEDULED},
-    "complete": {State.FAILED, State.CANCELLED},
+    "retry": {"completed", "failed", "cancelled"},
+    "run_again": {"completed"},
+    "run_now": {"later", "retrying"},
+    "cancel": {"waiting", "later", "due", "retrying"},
+    "complete": {"failed", "cancelled"},
+    "change_data": {"waiting", "later", "due", "retrying", "failed", "cancelled"},
 }
+SHOWN_STATES = (
+    "waiting",
+    "later",
+    "due",
+    "running",
+    "retrying",
+    "failed",
+    "completed",
+    "cancelled",
+)
 REFUSED = [
     (action, state)
     for action, allowed in ALLOWED.items()
-    for state in State
+    for state in SHOWN_STATES
     if state not in allowed
 ]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "run_again": {"reason": "r"},
+    "change_data": {"data": {"n": 2}, "reason": "r"},
+}
 
 
 def task_in(state: str) -> Task:
@@ -43,10 +61,11 @@ def task_in(state: str) -> Task:
 def test_an_action_is_refused_in_the_wrong_state_and_changes_nothing(
     action: str, state: str
 ) -> None:
-    task = task_in(state)
+    task = in_state(state)
+    TaskEvent.objects.all().delete()
     before = Task.objects.filter(pk=task.pk).values().get()
     with pytest.raises(TransitionRefused) as caught:
-        getattr(task, action)(by="eve")
+        getattr(task, action)(by="eve", **OPTIONS.get(action, {}))
     assert f"Task {task.pk}" in str(caught.value)
     assert caught.value.state == task.shown_state
     assert Task.objects.filter(pk=task.pk).values().get() == before
@@ -54,7 +73,7 @@ def test_an_action_is_refused_in_the_wrong_state_and_changes_nothing(
 
 
 @db
-@pytest.mark.parametrize("state", sorted(ALLOWED["retry"]))
+@pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED, State.CANCELLED])
 def test_a_retried_task_is_due_again_with_an_attempt_left_and_a_clean_face(state: str) -> None:
     task = enqueue("math.add", max_attempts=1)
     finish(task, state, result="1", reason="r", fingerprint="f", started_at=timezone.now())
@@ -222,6 +241,30 @@ def test_an_action_on_a_task_that_was_deleted_says_so() -> None:
     Task.objects.filter(pk=task.pk).delete()
     with pytest.raises(Task.DoesNotExist):
         task.retry()
+
+
+@db
+def test_a_completed_task_runs_again_only_with_a_reason() -> None:
+    task = task_in(State.COMPLETED)
+    with pytest.raises(ReasonMissing):
+        task.run_again(reason=" ")
+    assert state_of(task) == State.COMPLETED
+    task.run_again(by="eve", reason="the mail bounced")
+    assert (task.shown_state, task.events.get().action) == ("due", "run_again")
+
+
+@db
+@pytest.mark.parametrize("state", ["later", "retrying"])
+def test_a_task_that_runs_now_is_due_and_nothing_else_changes(state: str) -> None:
+    task = in_state(state)
+    before = Task.objects.filter(pk=task.pk).values().get()
+    task.run_now(by="eve", reason="the customer waits")
+    after = Task.objects.filter(pk=task.pk).values().get()
+    assert after.pop("run_at") <= timezone.now()
+    del before["run_at"]
+    assert after == {**before, "due": True}
+    event = task.events.get()
+    assert (event.who, event.action, event.reason) == ("eve", "run_now", "the customer waits")
 
 
 @races

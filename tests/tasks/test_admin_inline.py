@@ -64,13 +64,24 @@ def test_it_shows_the_newest_20_of_this_record_alone(client, record):
     assert [pk for pk in mine if f"/tasks/task/{pk}/change/" in shown] == mine[:20]
     assert f"/tasks/task/{other.pk}/change/" not in shown
     assert "The newest 20 tasks." in shown
-    assert f"?q=workload.record%2F{record.pk}" in shown
+    assert f"/admin/tasks/task/record/workload/record/{record.pk}/" in shown
 
 
-def test_its_link_to_all_tasks_shows_all_tasks(client, record):
+def test_its_link_to_all_tasks_leads_to_all_tasks(client, record):
     tasks = enqueue_many([build("shop.do", record=record) for _ in range(25)])
-    listed = text_of(client.get("/admin/tasks/task/", {"q": f"workload.record/{record.pk}"}))
+    address = f"/admin/tasks/task/record/workload/record/{record.pk}/"
+    assert address in page(client, record)
+    listed = text_of(client.get(address)) + text_of(client.get(f"{address}?before={tasks[5].pk}"))
     assert all(f"/task/{task.pk}/change/" in listed for task in tasks)
+
+
+def test_tasks_outside_the_viewers_scope_are_not_shown(client, record, settings):
+    settings.AFTERSAVE = {"VISIBLE_TASKS": lambda user, tasks: tasks.filter(queue="mine")}
+    enqueue("shop.seen", queue="mine", record=record)
+    enqueue("shop.hidden", record=record)
+    shown = page(client, record)
+    assert "shop.seen" in shown
+    assert "shop.hidden" not in shown
 
 
 def test_it_has_no_form_fields(client, record):

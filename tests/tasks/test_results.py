@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tasks import enqueue
 from tasks.models import Failure, Task
-from tasks.text import clean, encode_result, one_line
+from tasks.redact import redact_text
+from tasks.text import clean, cut, encode_result, one_line
 from tests.tasks.tools import finish, start
 
 
@@ -81,6 +82,18 @@ def test_text_is_cut_at_bytes_without_splitting_a_character() -> None:
         assert len(cut.encode()) <= limit
         assert cut.endswith("…")
     assert clean("äöü", 6) == "äöü"
+
+
+@pytest.mark.parametrize("before", range(0, 300, 7))
+def test_a_secret_that_a_cut_goes_through_is_hidden_first(before: int) -> None:
+    for text in ("x" * before + " postgres://shop:" + "hunter2" * 50 + "@db", "x" * before * 90):
+        for cut_text in (one_line(text), cut(text, 300)):
+            assert len(cut_text.encode()) <= 300
+            assert "hunter2" not in redact_text(cut_text)
+
+
+def test_a_text_that_fits_stays_as_it_is() -> None:
+    assert cut("password=hunter2 äöü", 300) == "password=hunter2 äöü"
 
 
 def test_a_reason_is_one_line() -> None:

@@ -1,4 +1,4 @@
-"""The built wheel in projects made by `django-admin startproject`: an order's tasks get completed.
+"""The built wheel in projects made by `django-admin startproject`: tasks run, the overview opens.
 
 Once with the oldest supported Django on this Python, once with the newest Django where a Python
 for it is on this machine. Ends with a line "N passed, N failed".
@@ -95,6 +95,8 @@ def build_wheel(directory: Path) -> Path:
         needed = {str(path.relative_to(PROJECT)) for path in files if path.suffix != ".pyc"}
         missing = sorted(needed - set(names))
         assert not missing, f"not in the wheel: {missing}"
+    licences = {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name}
+    assert licences == {"LICENSE", "htmx-LICENSE.txt", "uplot-LICENSE.txt"}, licences
     return wheel
 
 
@@ -125,7 +127,8 @@ def run_an_order(wheel: Path, directory: Path, django: str, python: str) -> None
     manage("migrate", "--verbosity", "0")
     manage("shell", "--command", "import shop.order; shop.order.place()")
     manage("runworker", "--drain")
-    print(manage("shell", "--command", "import shop.order; shop.order.check()").strip())
+    print(manage("shell", "-v0", "--command", "import shop.order; shop.order.check()").strip())
+    print(manage("shell", "-v0", "--command", "import shop.order; shop.order.look()").strip())
 
 
 def install(wheel: Path, directory: Path, django: str, python: str) -> Path:

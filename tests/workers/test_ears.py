@@ -9,12 +9,11 @@ import pytest
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 
-from tasks import bell
+from tasks import bell, layer
 from tasks.models import Queue, State, Task, Worker
 from tests.services.host import Host
 from tests.services.redis import Redis
 from tests.services.waiting import wait_for
-from workers import ears as listening
 from workers.ears import Ears, open_ears
 from workers.membership import Membership
 
@@ -116,7 +115,7 @@ def test_a_message_without_sense_does_no_harm(open_ear: Callable[[str], Ears]) -
 def test_membership_is_renewed_before_it_expires(
     open_ear: Callable[[str], Ears], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "RENEW_EVERY", 0.05)
+    monkeypatch.setattr(layer, "RENEW_EVERY", 0.05)
     ears = open_ear("default")
     # The server forgets everything, as if the membership had expired.
     async_to_sync(get_channel_layer().flush)()

@@ -11,6 +11,7 @@ from django.utils import timezone
 from tasks import Cancel, Fail, Retry, enqueue
 from tasks.exceptions import RecordGone
 from tasks.models import State, Task
+from tasks.redact import redact_text
 from tasks.settle import Ending
 from tests.workers.tools import ME, attempt, claimed
 from tests.workload.models import Effect, Record
@@ -199,6 +200,17 @@ def test_a_huge_poisoned_error_is_cleaned_and_cut(settings: Any) -> None:
     assert len(failure.message.encode()) <= 4096
     assert len(failure.traceback.encode()) <= 2000
     failure.save()
+
+
+@pytest.mark.parametrize("before", [250, 4070, 490, 10_000])
+def test_no_half_of_a_secret_is_stored_where_a_text_is_cut(settings: Any, before: int) -> None:
+    settings.AFTERSAVE = {"TRACEBACK_LIMIT": 2000}
+    said = "x" * before + " postgres://shop:" + "hunter2" * 70 + "@db " + "y" * 900
+    ending = failed(raising(ValueError(said)))
+    assert ending.failure is not None
+    for stored in (ending.reason, ending.failure.message, ending.failure.traceback):
+        assert "hunter2" not in redact_text(stored)
+    assert len(ending.failure.traceback) <= 2000
 
 
 def test_an_endless_recursion_fails_the_attempt() -> None:

@@ -1,15 +1,20 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import F
 from django.db.utils import OperationalError
+from django.utils import timezone
 
-from tasks import enqueue, enqueue_many, handler
+from tasks import enqueue, enqueue_many, figures, handler
 from tasks.enqueueing import build
-from tasks.handlers import registry
+from tasks.figures import Counts
+from tasks.handlers import OWN, registry
 from tasks.models import State, Task
+from tasks.settle import Ending, settle
 from tests.services.waiting import wait_for
 from tests.workers.tools import ME, end_other_sessions, flusher, forget_all_handlers
 from workers.attempt import Clock
@@ -18,6 +23,7 @@ from workers.finish import mark_started
 from workers.hands import ALONE, Hands
 
 pytestmark = pytest.mark.django_db(transaction=True)
+(BULK,) = (handler for handler in registry if handler.name == "aftersave.bulk")
 
 
 class Worker:
@@ -34,6 +40,7 @@ class Worker:
         self.hands.collect()
         if len(self.flusher):
             self.flusher.flush(ME)
+            self.hands.count_written()
 
     def finish(self, until: Callable[[], object]) -> None:
         def turned() -> object:
@@ -277,6 +284,58 @@ def test_while_one_kind_is_full_only_names_of_the_other_are_wanted(gate: Gate) -
     tasks(2, "work.async_gate")
     worker.claim()
     assert worker.hands.appetite() is None
+
+
+def counted() -> dict[str, Counts]:
+    return figures.by_name("default", since=timezone.now() - timedelta(minutes=5))
+
+
+def test_what_is_written_is_counted_once_and_what_is_not_never(gate: Gate) -> None:
+    kept, lost = enqueue("work.gate"), enqueue("work.gate")
+    worker = Worker(threads=2)
+    worker.hands.tally.serve_as(ME)
+    worker.claim()
+    Task.objects.filter(pk=lost.pk).update(lease=F("lease") + 1)
+    gate.open.set()
+    wait_for(lambda: len(worker.flusher) == 2, what="both outcomes")
+    worker.hands.collect()
+    worker.hands.count_written()
+    worker.hands.tally.write("default")
+    assert counted() == {}, "nothing is in the database yet"
+    worker.finish(lambda: Task.objects.get(pk=kept.pk).state == State.COMPLETED)
+    worker.turn()
+    worker.hands.tally.write("default")
+    assert counted() == {"work.gate": Counts(completed=1)}
+    assert not worker.flusher._attempts
+
+
+def test_an_outcome_that_was_written_before_its_answer_was_lost_is_counted(gate: Gate) -> None:
+    enqueue("work.gate")
+    worker = Worker()
+    worker.hands.tally.serve_as(ME)
+    worker.claim()
+    gate.open.set()
+    wait_for(lambda: len(worker.flusher) == 1, what="the outcome")
+    (outcome,) = worker.flusher._outcomes
+    assert isinstance(outcome, Ending)
+    settle("default", ME, [outcome])
+    worker.turn()
+    worker.hands.tally.write("default")
+    assert counted() == {"work.gate": Counts(completed=1)}
+
+
+def test_without_threads_only_aftersaves_own_sync_handlers_are_claimed(gate: Gate) -> None:
+    async def wait(task: Task) -> None:
+        await gate.wait(task)
+
+    handler("work.async_gate")(wait)
+    registry.add(BULK)
+    enqueue("work.gate")
+    enqueue(BULK.name, {"bulk": 0})
+    worker = Worker(threads=0, coroutines=3)
+    assert worker.hands.appetite() == (3, [BULK.name, "work.async_gate"])
+    worker.hands.give_out(claim("default", OWN, 3, ME, [BULK.name, "work.async_gate"]))
+    worker.finish(lambda: states() == ["scheduled", "completed"])
 
 
 def test_a_worker_without_one_kind_of_slots_never_wants_its_names(gate: Gate) -> None:

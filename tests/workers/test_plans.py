@@ -1,12 +1,16 @@
 """What PostgreSQL does to answer the engine's questions, with many other rows around."""
 
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
-from tasks.models import State, Task
+from tasks import figures, incidents
+from tasks.models import Incident, State, Task
 from tests.services.host import Host
 from tests.services.postgres import Postgres
 from tests.workers.tools import ME, OTHER, explained, statements, worker
@@ -22,10 +26,11 @@ INSERT INTO tasks_task (type, action, data, state, due, queue, priority, run_at,
     max_attempts, lease, created_at, reason, fingerprint, has_dependents, idempotency_key, context,
     worker_id, finished_at)
 SELECT 'work', 'noop', '{}', %(state)s, %(due)s, 'queue' || n %% 3, 0,
-    now() + make_interval(secs => %(seconds)s + n / 1000.0), 0, 5, 0, now(), '', '', false,
+    now() + make_interval(secs => %(seconds)s + n / 1000.0), 0, 5, 0, now(), '',
+    CASE WHEN %(state)s = 'failed' THEN 'print' || n %% 40 ELSE '' END, false,
     gen_random_uuid(), '{}',
     CASE WHEN %(state)s = 'running' THEN %(worker)s END,
-    CASE WHEN %(state)s = 'completed' THEN now() END
+    CASE WHEN %(state)s IN ('completed', 'failed') THEN now() END
 FROM generate_series(1, %(rows)s) n
 """
 
@@ -130,3 +135,64 @@ def test_no_question_of_the_engine_scans_or_sorts_whatever_the_statistics_say() 
     check_plans("analysed when nothing was due")
     never_analysed()
     check_plans("never analysed")
+
+
+@pytest.mark.usefixtures("crowded")
+def test_no_question_of_figures_alerts_and_incidents_scans_or_sorts_tasks() -> None:
+    for state in (State.COMPLETED, State.FAILED, State.SCHEDULED):
+        fill(state, ROWS)
+    fill(State.SCHEDULED, ROWS, due=True, seconds=-3600)
+    Incident.objects.bulk_create(
+        Incident(fingerprint=f"print{n}", type="work", action="noop", failures=1) for n in range(60)
+    )
+    for situation in ("never analysed", "analysed"):
+        oldest = nodes_of(lambda: figures.oldest_due("default"))
+        assert "tasks_claim" in indexes(oldest), (situation, oldest)
+        assert_no_scan(oldest, situation)
+        assert not {"Sort", "Incremental Sort"} & kinds(oldest), (situation, oldest)
+        # Of twenty no task is failed.
+        over = nodes_of(lambda: list(incidents.without_failed(Incident.objects.all())))
+        assert "tasks_fingerprint" in indexes(over), (situation, over)
+        assert_no_scan(over, situation)
+        tried = nodes_of(lambda: incidents._is_tried(Incident.objects.all()[0]))
+        assert_no_scan(tried, situation)
+        newest = nodes_of(lambda: incidents.failed_tasks(Incident.objects.all()[0]).first())
+        assert "tasks_fingerprint" in indexes(newest), (situation, newest)
+        assert not {"Sort", "Incremental Sort"} & kinds(newest), (situation, newest)
+        execute("ANALYZE")
+    assert incidents.refresh("default") == 20
+
+
+@pytest.mark.usefixtures("crowded")
+def test_figures_of_a_week_are_read_by_their_index_and_fast() -> None:
+    execute(
+        """
+        INSERT INTO tasks_figure (start, span, process, queue, type, action, completed, failed,
+            retried, cancelled, wait, run)
+        SELECT date_trunc('hour', now()) - make_interval(hours => hour), 3600, 0, row.queue,
+            row.type, row.action, 100, 1, 1, 1, '{"20": 50, "30": 50}', '{"20": 50, "30": 50}'
+        FROM generate_series(1, 24 * 60) hour, (
+            SELECT '' AS queue, '' AS type, '' AS action
+            UNION ALL SELECT 'queue' || n, '', '' FROM generate_series(1, 5) n
+            UNION ALL SELECT 'queue' || n % 5, 'shop', 'do' || n FROM generate_series(1, 40) n) row
+        """
+    )
+    execute("ANALYZE tasks_figure")
+    until = timezone.now()
+    week = {"since": until - timedelta(days=7), "until": until, "step": 3600}
+    questions: list[Callable[[], object]] = [
+        lambda: figures.series("default", **week),
+        lambda: figures.series("default", **week, names=["shop.do7"]),
+        lambda: figures.by_queue("default", since=week["since"]),
+        lambda: figures.by_name("default", since=week["since"]),
+    ]
+    for ask in questions:
+        with statements() as seen:
+            began = time.monotonic()
+            ask()
+            took = time.monotonic() - began
+        [(sql, params)] = seen
+        read = explained(sql, params)
+        assert "Seq Scan" not in kinds(read), read
+        assert "tasks_figure_once" in indexes(read)
+        assert took < 1, "some 20 ms on an idle machine"

@@ -5,8 +5,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tasks import enqueue, signals
-from tasks.models import Failure, LogLine, Queue, State, Task, Worker
+from tasks import enqueue, figures, incidents, signals
+from tasks.models import Failure, Incident, LogLine, Queue, State, Task, Worker
 from tests.workers.tools import ME, OTHER, attempt, claimed, row_locked, statements, worker
 from workers.finish import mark_started
 from workers.look import Seen, due_queues, look
@@ -56,7 +56,8 @@ def test_only_what_had_started_its_last_attempt_fails() -> None:
     assert (started.state, started.reason) == (State.FAILED, WORKER_LOST)
     failure = started.failures.get()
     assert (failure.attempt, failure.worker_id) == (1, OTHER)
-    assert failure.fingerprint == started.fingerprint == "worker-lost:work.noop"
+    assert len(failure.fingerprint) == 32
+    assert failure.fingerprint == started.fingerprint
     reread(waited)
     assert (waited.state, waited.due, waited.attempts) == (State.SCHEDULED, True, 0)
 
@@ -218,3 +219,18 @@ def test_a_worker_registers_under_a_fresh_id_and_says_when_it_leaves() -> None:
     assert Worker.objects.get(pk=second).stopped_at is not None
     assert Worker.objects.get(pk=first).stopped_at is None
     assert not Failure.objects.exists()
+
+
+def test_tasks_that_died_with_their_worker_are_an_incident_and_are_counted() -> None:
+    for _ in range(2):
+        assert mark_started("default", OTHER, attempt(held(OTHER, max_attempts=1)))
+    held(OTHER)
+    release_orphans("default")
+    incident = Incident.objects.get()
+    assert (incident.name, incident.failures) == ("work.noop", 2)
+    assert incident.exception == "workers.WorkerLost"
+    assert incidents.failed_tasks(incident).count() == 2
+    held(OTHER, priority=9)
+    release_orphans("default")
+    counts = figures.totals("default", since=timezone.now() - timedelta(minutes=5))
+    assert counts == figures.Counts(failed=2, retried=2)

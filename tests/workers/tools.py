@@ -50,7 +50,8 @@ def attempt(
     """An attempt at ``task``, claimed just now, whose handler is ``function``."""
     defaults = {"queue": None, "priority": 0, "max_attempts": None, "timeout": None}
     more = {"atomic": False, "backoff": None, "title": "", "is_async": False}
-    made = Handler(name=task.name, function=function, **{**defaults, **more, **options})
+    people = {"on_failure": "", "runbook": "", "repeat": "", "search": (), "validate": None}
+    made = Handler(name=task.name, function=function, **{**defaults, **more, **people, **options})
     return Attempt(task=task, handler=made, claimed=time.monotonic(), clock=Clock(), say=say)
 
 

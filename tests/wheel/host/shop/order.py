@@ -1,7 +1,12 @@
 """What the test of the wheel does in its host."""
 
+import re
+
 from django import VERSION
+from django.contrib.auth.models import User
+from django.contrib.staticfiles import finders
 from django.db import transaction
+from django.test import Client
 
 import tasks
 from shop.models import Order
@@ -35,3 +40,15 @@ def check():
     assert order.reserved
     assert Task.objects.count() == len(EXPECTED)
     print(f"  Django {'.'.join(map(str, VERSION[:3]))}: {states}")
+
+
+def look():
+    staff = Client(SERVER_NAME="localhost")
+    staff.force_login(User.objects.create_superuser("ada"))
+    page = staff.get("/admin/tasks/task/overview/")
+    assert page.status_code == 200, page.status_code
+    files = set(re.findall(r"/static/(tasks/[^\"?]+)", page.content.decode()))
+    assert {"tasks/live.js", "tasks/dashboard.css"} <= files, files
+    for file in files:
+        assert "site-packages" in (finders.find(file) or ""), file
+    print(f"its overview opens, with {len(files)} files of its own")

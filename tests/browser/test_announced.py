@@ -1,0 +1,52 @@
+"""What a page that changes tells those who do not see it."""
+
+from itertools import pairwise
+from typing import Any
+
+from tasks import enqueue
+from tests.browser.live_site import Site, until
+from tests.services.host import Host
+from tests.tasks.admin_rows import in_state
+
+#: Notes what is said, and when.
+LISTEN = """() => {
+  window.said = [];
+  const place = document.getElementById("af-say");
+  const note = () => window.said.push([performance.now(), place.textContent]);
+  const all = { childList: true, characterData: true, subtree: true };
+  new MutationObserver(note).observe(place, all);
+}"""
+
+
+def test_totals_that_changed_are_said_at_most_once_in_five_seconds(
+    page: Any, sqlite_host: Host
+) -> None:
+    in_state("failed")
+    site = Site(sqlite_host)
+    site.sign_in(page)
+    site.open(page, "overview/")
+    page.evaluate(LISTEN)
+
+    def said() -> list[tuple[float, str]]:
+        return [(at, text) for at, text in page.evaluate("window.said")]
+
+    in_state("failed")
+    until(page, lambda: any("2 failed" in text for _at, text in said()), "the new total")
+    for _ in range(4):
+        in_state("failed")
+        page.wait_for_timeout(1100)
+    until(page, lambda: "6 failed" in said()[-1][1], "the newest total")
+    times = [at for at, _text in said()]
+    assert all(later - at >= 4900 for at, later in pairwise(times)), said()
+
+
+def test_a_page_of_which_no_total_changes_is_silent(page: Any, sqlite_host: Host) -> None:
+    enqueue("shop.do", delay=3600)
+    site = Site(sqlite_host)
+    site.sign_in(page)
+    site.open(page, "overview/")
+    page.evaluate(LISTEN)
+    enqueue("shop.do", delay=3600)
+    later = page.locator("#af-figures .af-later b")
+    until(page, lambda: later.inner_text() == "2", "the new figure")
+    assert page.evaluate("window.said") == []

@@ -1,0 +1,81 @@
+"""Every page for everybody: screen readers and weak eyes (axe), phones, no scripts."""
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.browser.walk import hire, open_folds, paint, sign_in, width_beyond
+from tests.services.host import Host
+
+#: Thumbs: 44 CSS pixels. Links in running text and in cells of a table are as high as their line.
+SMALL_TARGETS = """() => [...document.querySelectorAll(
+    "#af-root :is(button, summary, select, input, .af-button, .af-tabs a, .af-pages a)"
+  )]
+  .filter((one) => !["hidden", "checkbox", "radio"].includes(one.type)
+    && one.getClientRects().length && getComputedStyle(one).clipPath === "none")
+  .map((one) => [one.getBoundingClientRect(), one])
+  .filter(([box]) => box.height < 43.5 || box.width < 24)
+  .map(([box, one]) => `${one.outerHTML.slice(0, 120)} ${box.width}x${box.height}`)"""
+
+
+@pytest.fixture
+def walk(sqlite_host: Host) -> dict[str, str]:
+    hire(sqlite_host)
+    return paint()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str], scheme: str
+) -> None:
+    web = sqlite_host.web()
+    page = chromium.new_context(color_scheme=scheme).new_page()
+    sign_in(page, web)
+    for name, address in walk.items():
+        page.goto(web + address)
+        page.wait_for_timeout(300)
+        open_folds(page)
+        found = Axe().run(page, "#af-root").response["violations"]
+        serious = [
+            (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], name
+    page.context.close()
+
+
+def test_a_phone_shows_every_page_whole_with_targets_for_thumbs(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str]
+) -> None:
+    web = sqlite_host.web()
+    viewport = {"width": 390, "height": 844}
+    page = chromium.new_context(viewport=viewport, is_mobile=True, has_touch=True).new_page()
+    sign_in(page, web)
+    for name, address in walk.items():
+        page.goto(web + address)
+        page.wait_for_timeout(300)
+        assert width_beyond(page) <= 0, name
+        assert page.evaluate(SMALL_TARGETS) == [], name
+        open_folds(page)
+        assert width_beyond(page) <= 0, name
+        assert page.evaluate(SMALL_TARGETS) == [], name
+    page.context.close()
+
+
+def test_without_scripts_every_page_says_what_it_says(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str]
+) -> None:
+    web = sqlite_host.web()
+    page = chromium.new_context(java_script_enabled=False).new_page()
+    sign_in(page, web)
+    for name, address in walk.items():
+        assert page.goto(web + address).status == 200, name
+        assert page.locator("#af-root h1").count() == 1, name
+        assert page.locator("#af-root .af-script:visible").count() == 0, name
+        times = page.locator("#af-root time[data-af-age]").all_inner_texts()
+        assert times or name not in ("overview", "changelist", "activity"), name
+        for time in times[:3]:
+            assert "UTC" in time, (name, time)
+    page.context.close()

@@ -1,0 +1,336 @@
+"""Pages change before the reader's eyes, say how, and leave everything of the reader's in place."""
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.models import Session
+
+from orders.models import Order
+from tasks import enqueue
+from tasks.models import State, Task
+from tests.browser.live_site import (
+    WATCH_ROWS,
+    Site,
+    is_live,
+    row,
+    says,
+    seen,
+    state_of,
+    until,
+)
+from tests.services.host import Host
+from tests.services.waiting import wait_for
+from tests.tasks.tools import finish
+
+FIFTY_ORDERS = """
+from orders.models import Order
+for n in range(50):
+    Order.objects.create(customer=f"Ann {n}", email="ann@example.com")
+"""
+WAYS = {
+    "redis": "Live through Redis",
+    "postgresql": "Live through PostgreSQL",
+    "sqlite": "Live: looks each second",
+    "wsgi": "Looks every 2 seconds. To be live at once the site must be served by ASGI",
+}
+HISTORY = ["waiting", "due", "later", "running", "completed"]
+
+
+@pytest.fixture(params=WAYS)
+def site_by_each_way(request: pytest.FixtureRequest) -> Site:
+    way = request.param
+    kind = "sqlite_host" if way in ("sqlite", "wsgi") else "postgres_host"
+    host: Host = request.getfixturevalue(kind)
+    if way == "redis":
+        host.env["REDIS_URL"] = request.getfixturevalue("redis_url")
+    if way == "wsgi":
+        host.env["DJANGO_SETTINGS_MODULE"] = "tests.hosts.wsgi"
+    site = Site(host, asgi=way != "wsgi")
+    site.says = WAYS[way]
+    return site
+
+
+@pytest.fixture
+def site(sqlite_host: Host) -> Site:
+    return Site(sqlite_host)
+
+
+def in_order(states: list[str], history: list[str] = HISTORY) -> bool:
+    """Whether every state was seen once at most, none before one that comes earlier."""
+    places = [history.index(state) for state in states]
+    return places == sorted(set(places))
+
+
+def test_fifty_orders_of_another_process_are_followed_on_every_page(
+    site_by_each_way: Site, page: Any
+) -> None:
+    site = site_by_each_way
+    page.add_init_script(WATCH_ROWS)
+    site.sign_in(page)
+    first = Order.objects.create(customer="Bo", email="bo@example.com")
+    overview, record = page.context.new_page(), page.context.new_page()
+    site.open(page)
+    site.open(overview, "overview/")
+    site.open(record, f"record/orders/order/{first.pk}/")
+    for one in (page, overview, record):
+        until(one, lambda one=one: says(one).startswith(site.says), f"the words {site.says}")
+        one.evaluate("window.same = true")
+    figures = overview.locator("#af-figures").inner_text()
+
+    site.host.shell(FIFTY_ORDERS)
+    newest = Task.objects.order_by("-pk").first()
+    until(page, lambda: page.locator(row(newest)).count(), "the newest task in the list")
+    site.worker()
+
+    def done() -> bool:
+        states = Task.objects.exclude(state=State.SCHEDULED, due=False).values_list("state")
+        return set(states) == {(State.COMPLETED,)}
+
+    wait_for(done, timeout=60, every=0.3, what="the worker")
+    shown = list(Task.objects.order_by("-pk")[:50])
+    until(page, lambda: all(state_of(page, task) == task.shown_state for task in shown), "the end")
+    assert all(in_order(seen(page, task)) for task in shown)
+    assert any(len(seen(page, task)) > 1 for task in shown)
+    until(overview, lambda: overview.locator("#af-figures").inner_text() != figures, "figures")
+    cards = record.locator("#af-record-cards")
+    until(record, lambda: "completed" in cards.inner_text(), "the record's tasks")
+    assert all(one.evaluate("window.same") for one in (page, overview, record)), "none reloaded"
+
+
+def test_retry_shows_how_the_task_runs_and_completes(site_by_each_way: Site, page: Any) -> None:
+    site = site_by_each_way
+    page.add_init_script(WATCH_ROWS)
+    site.sign_in(page)
+    task = enqueue("work.effect", {"sleep": 1})
+    finish(task, State.FAILED, reason="it broke")
+    site.worker()
+    site.open(page)
+    assert state_of(page, task) == "failed"
+    page.evaluate("window.name = 'clicked'")
+    with page.expect_navigation():
+        page.locator(f"{row(task)} button[formaction$='/retry/']").click()
+    until(page, lambda: state_of(page, task) == "completed", "the end")
+    states = seen(page, task)
+    assert set(states) & {"due", "running"}
+    assert in_order(states, ["failed", "due", "running", "completed"])
+    task.refresh_from_db()
+    assert task.state == State.COMPLETED
+
+
+def test_a_stopped_server_is_noticed_and_back_at_once(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    task = enqueue("work.noop")
+    site.open(page)
+    site.server.send_signal(signal.SIGSTOP)
+    try:
+        until(page, lambda: says(page).startswith("Not live since"), "the silence", timeout=15)
+        assert page.locator("#af-root.af-stale").count()
+        page.wait_for_timeout(2000)
+        task.cancel(reason="not wanted")
+    finally:
+        site.server.send_signal(signal.SIGCONT)
+    began = time.monotonic()
+    until(page, lambda: state_of(page, task) == "cancelled" and is_live(page), "what is true")
+    assert time.monotonic() - began < 2.0
+    assert not page.locator("#af-root.af-stale").count()
+
+
+def test_a_server_that_is_restarted_is_found_again(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    task = enqueue("work.noop")
+    site.open(page)
+    page.evaluate("window.same = true")
+    site.stop()
+    until(page, lambda: not is_live(page), "the loss")
+    task.cancel(reason="not wanted")
+    site.start()
+    until(page, lambda: state_of(page, task) == "cancelled" and is_live(page), "the new server")
+    assert page.evaluate("window.same")
+
+
+def test_a_close_with_1000_is_no_end(site: Site, page: Any) -> None:
+    sockets: list[Any] = []
+
+    def between(socket: Any) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    page.route_web_socket("**/tasks/live/**", between)
+    site.sign_in(page)
+    task = enqueue("work.noop")
+    site.open(page)
+    sockets[0].close(code=1000)
+    until(page, lambda: len(sockets) == 2, "another socket")
+    task.cancel(reason="not wanted")
+    until(page, lambda: state_of(page, task) == "cancelled", "the change")
+
+
+@pytest.mark.parametrize("code", [4401, 4403])
+def test_who_is_turned_away_is_told_and_left_in_peace(site: Site, page: Any, code: int) -> None:
+    asked: list[str] = []
+    page.on("websocket", lambda socket: asked.append(socket.url))
+    user = site.sign_in(page)
+    site.open(page)
+    if code == 4401:
+        Session.objects.all().delete()
+    else:
+        User.objects.update(is_superuser=False)
+    words = "You are signed out." if code == 4401 else "You may not see this page any more."
+    until(page, lambda: says(page) == words, words, timeout=10)
+    known = len(asked)
+    page.wait_for_timeout(3000)
+    assert len(asked) == known
+    link = page.get_by_role("link", name="Open it again")
+    with page.expect_navigation():
+        link.click()
+    assert ("/login/" in page.url) == (code == 4401)
+    assert user.pk
+
+
+def test_whoever_loses_only_the_key_of_the_session_stays(site: Site, page: Any) -> None:
+    """As after a change of the own password in another tab."""
+    site.sign_in(page)
+    task = enqueue("work.noop")
+    site.open(page)
+    old = set(Session.objects.values_list("pk", flat=True))
+    site.sign_in(page)
+    Session.objects.filter(pk__in=old).delete()
+    page.wait_for_timeout(6000)
+    task.cancel(reason="not wanted")
+    until(page, lambda: state_of(page, task) == "cancelled" and is_live(page), "the change")
+
+
+def test_a_readers_place_is_kept(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    tasks = [enqueue("work.noop") for _ in range(30)]
+    site.open(page)
+    ticked, opened, chosen, focused = tasks[20], tasks[15], tasks[17], tasks[18]
+    page.locator(f"#af-tick-{ticked.pk}").check()
+    page.locator(f"#af-fold-more-{opened.pk} > summary").click()
+    reason = page.locator(f"#af-fold-more-{opened.pk} input").first
+    page.locator(f"#af-fold-more-{opened.pk} details > summary").first.click()
+    reason.fill("because")
+    page.locator(f"{row(focused)} summary").first.focus()
+    page.evaluate(
+        """id => {
+            const text = document.querySelector(`${id} .af-small`).firstChild;
+            getSelection().setBaseAndExtent(text, 0, text, 4);
+        }""",
+        row(chosen),
+    )
+    page.mouse.move(5, 5)
+    page.evaluate("window.scrollTo(0, 200)")
+    before = page.evaluate(PLACE)
+    assert before["selected"]
+    assert before["open"]
+    assert before["typed"] == ["because"]
+    order = page.evaluate(ROWS)
+
+    for _ in range(3):
+        enqueue("work.noop")
+    for task in tasks[5:25]:
+        if task not in (opened, focused):
+            task.cancel(reason="not wanted")
+    Task.objects.filter(pk__in=(opened.pk, focused.pk)).update(queue="another")
+    changed = (opened, "another"), (focused, "another"), (ticked, "cancelled")
+    for task, word in changed:
+        shown = page.locator(row(task))
+        until(page, lambda shown=shown, word=word: word in shown.inner_text(), f"{word}")
+    news = page.locator("#af-news")
+    until(page, lambda: news.is_visible() and "3 new" in news.inner_text(), "the news")
+    page.wait_for_timeout(1500)
+    after = page.evaluate(PLACE)
+    assert after == before
+    assert page.evaluate(ROWS) == order
+
+    news.click()
+    until(page, lambda: page.evaluate(ROWS) != order, "the new rows")
+    assert len(page.evaluate(ROWS)) == 33
+    assert page.evaluate(PLACE)["ticked"] == [f"af-tick-{ticked.pk}"]
+    assert news.is_hidden()
+
+
+PLACE = """() => ({
+    ticked: [...document.querySelectorAll("input[name=ticked]:checked")].map((one) => one.id),
+    open: [...document.querySelectorAll("#af-rows details[open]")].map((one) => one.id),
+    typed: [...document.querySelectorAll("input[name^=reason]")]
+        .map((one) => one.value)
+        .filter((text) => text),
+    focused: document.activeElement.closest(".af-row")?.id,
+    selected: String(getSelection()),
+    scrolled: window.scrollY,
+})"""
+ROWS = '() => [...document.querySelectorAll("#af-rows > [id]")].map((row) => row.id)'
+
+
+def test_new_rows_flow_in_only_while_nobody_reads(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    old = enqueue("work.noop")
+    site.open(page)
+    page.mouse.move(5, 5)
+    second = enqueue("work.noop")
+    until(page, lambda: page.locator(row(second)).count(), "the second row")
+    page.locator(row(old)).hover()
+    third = enqueue("work.noop")
+    news = page.locator("#af-news")
+    until(page, lambda: news.is_visible(), "the news")
+    assert news.inner_text() == "1 new – show"
+    assert not page.locator(row(third)).count()
+    page.mouse.move(5, 5)
+    until(page, lambda: page.locator(row(third)).count(), "the third row")
+    assert news.is_hidden()
+
+
+def test_a_frozen_page_stands_still_and_catches_up(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    task = enqueue("work.noop")
+    site.open(page)
+    page.keyboard.press("f")
+    assert says(page).startswith("Frozen at")
+    task.cancel(reason="not wanted")
+    page.wait_for_timeout(2500)
+    assert state_of(page, task) == "due"
+    page.get_by_role("button", name="Go on").click()
+    until(page, lambda: state_of(page, task) == "cancelled", "the change")
+
+
+def test_a_hosts_own_htmx_and_its_page_are_left_alone(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    page.add_init_script("window.htmx = 'the host\\'s own';")
+    enqueue("work.noop")
+    site.open(page)
+    assert page.evaluate("window.htmx") == "the host's own"
+    assert page.evaluate("document.adoptedStyleSheets.length") == 0
+    assert page.evaluate("typeof window.morph") == "undefined"
+    # Back and forward are the browser's, not htmx's.
+    site.open(page, "overview/")
+    page.go_back()
+    until(page, lambda: is_live(page), "a live page")
+    assert page.url.endswith("/admin/tasks/task/")
+
+
+def test_the_tab_says_how_many_failed(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    failed = enqueue("work.noop")
+    finish(failed, State.FAILED, reason="it broke")
+    site.open(page, "?q=state:failed")
+    assert page.title().startswith("(1 failed) ")
+    failed.retry()
+    until(page, lambda: page.title().startswith("Tasks"), "the title without a note")
+
+
+def test_withdrawn_permissions_take_the_buttons_away(site: Site, page: Any) -> None:
+    user = site.sign_in(page)
+    user.is_superuser = False
+    user.save()
+    user.user_permissions.set(Permission.objects.filter(codename__in=("view_task", "cancel_task")))
+    task = enqueue("work.noop")
+    site.open(page)
+    cancel: Callable[[], int] = page.locator(f"{row(task)} button[formaction$='/cancel/']").count
+    assert cancel() == 1
+    user.user_permissions.remove(Permission.objects.get(codename="cancel_task"))
+    until(page, lambda: cancel() == 0, "the button is gone", timeout=10)
