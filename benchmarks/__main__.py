@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import registry, report, venvs
+from benchmarks.big_tables.bench import big
 from benchmarks.drain import drain
 from benchmarks.idle import idle
+from benchmarks.live import live
 from benchmarks.memory import memory
 from benchmarks.pickup import pickup
 from benchmarks.registry import Peer
@@ -24,8 +26,10 @@ PEERS: dict[str, Sequence[Peer]] = {
     "idle": registry.IDLE,
     "memory": registry.MEMORY,
     "tables": registry.TABLES,
+    "live": registry.LIVE,
+    "big": registry.BIG,
 }
-ROUNDS = {"drain": 5, "pickup": 2, "tables": 5}
+ROUNDS = {"drain": 5, "pickup": 2, "tables": 5, "live": 5, "big": 3}
 PINGS = 100
 
 
@@ -56,8 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("measures", nargs="*", metavar="MEASURE", help=", ".join(PEERS))
-    parser.add_argument("--rounds", type=int, help="rounds of drain, pickup and tables")
-    parser.add_argument("--jobs", type=int, help="jobs of each drain, for every peer")
+    parser.add_argument("--rounds", type=int, help="rounds of drain, pickup, tables, live and big")
+    parser.add_argument(
+        "--jobs", type=int, help="jobs of each drain, for every peer; tasks in the table of big"
+    )
     parser.add_argument("--only", default="", metavar="PEER,PEER", help="leave the others out")
     return parser
 
@@ -82,6 +88,12 @@ def _measure(name: str) -> Callable[[Server, Sequence[Peer], argparse.Namespace]
         "memory": lambda server, peers, options: memory(server, peers),
         "tables": lambda server, peers, options: tables(
             server, peers, rounds=options.rounds or ROUNDS["tables"], jobs=options.jobs
+        ),
+        "live": lambda server, peers, options: live(
+            server, rounds=options.rounds or ROUNDS["live"], jobs=options.jobs
+        ),
+        "big": lambda server, peers, options: big(
+            server, rounds=options.rounds or ROUNDS["big"], rows=options.jobs
         ),
     }[name]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.big_tables.pages import BOUNDED
 from benchmarks.registry import DRAIN, HERE, Peer
 
 OURS = "aftersave"
@@ -154,12 +155,84 @@ def _tables(found: dict[str, dict[str, list[float]]]) -> str:
     )
 
 
+def _live(found: dict[str, Any]) -> str:
+    delays, rates = found["delays"], found["rates"]
+    medians = {way: median(rounds) for way, rounds in rates.items() if rounds}
+    nobody = medians.get("nobody")
+    rows = [
+        [
+            way,
+            f"{one['median_ms']:.0f}",
+            f"{one['p95_ms']:.0f}",
+            f"{one['max_ms']:.0f}",
+            f"{one['others_per_s']:,.0f}",
+            f"{medians[way]:,.0f} ({medians[way] / nobody:.3f} ×)" if nobody else "",
+        ]
+        for way, one in delays.items()
+    ]
+    goals = []
+    for way, one in delays.items():
+        fast, slow = one["median_ms"], one["p95_ms"]
+        goals.append(_verdict(f"{way}: median at most 250 ms", f"{fast:.0f} ms", fast <= 250))
+        goals.append(_verdict(f"{way}: p95 at most 1 s", f"{slow:.0f} ms", slow <= 1000))
+        goals.append(
+            _goal(f"{way}: workers", "0.95 × nobody looks", medians.get(way), nobody, 0.95)
+        )
+    return _section(
+        "Live: from a commit to the row on a page",
+        "20 marked tasks in a list filtered to their queue, changed one by one, seen by a Chromium"
+        " and 19 plain sockets, while two worker processes finish others."
+        + (
+            f" Jobs/s: the drain of a full queue, with nobody looking {nobody:,.0f}."
+            if nobody
+            else ""
+        ),
+        _table(["", "median ms", "p95 ms", "longest ms", "others finished/s", "jobs/s"], rows),
+        goals,
+    )
+
+
+def _big(found: dict[str, dict[str, list[float]]]) -> str:
+    (few, before), (many, after) = sorted(found.items(), key=lambda item: int(item[0]))
+    medians = {page: (median(times), median(after[page])) for page, times in before.items()}
+    rows = [
+        [
+            f"{page} \\*" if page in BOUNDED else page,
+            f"{small:.0f}",
+            f"{large:.0f}",
+            f"{large / small:.2f} ×",
+        ]
+        for page, (small, large) in medians.items()
+    ]
+    ratios = [large / small for page, (small, large) in medians.items() if page not in BOUNDED]
+    longest = max(large for page, (_, large) in medians.items() if page in BOUNDED)
+    goals = [
+        _verdict("median of the pages: at most 1.5 ×", f"{median(ratios):.2f} ×", _fits(ratios)),
+        _verdict("bounded searches: at most 2 s", f"{longest / 1000:.2f} s", longest <= 2000),
+    ]
+    return _section(
+        "Big tables: the time the server needs for a page",
+        "Milliseconds, median of interleaved rounds, from the request to the whole page, signed in"
+        " as a superuser of the example host. \\* nothing matches, so that all rows are looked"
+        " through that a search may look through: 100,000, or all there are. The shop has 2,500"
+        " orders in both.",
+        _table(["", f"{int(few):,} tasks", f"{int(many):,} tasks", ""], rows),
+        goals,
+    )
+
+
+def _fits(ratios: Sequence[float]) -> bool:
+    return median(ratios) <= 1.5
+
+
 SECTIONS: dict[str, Callable[[Any], str]] = {
     "drain": _drain,
     "pickup": _pickup,
     "idle": _idle,
     "memory": _memory,
     "tables": _tables,
+    "live": _live,
+    "big": _big,
 }
 
 

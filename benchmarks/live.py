@@ -1,0 +1,265 @@
+"""How long a change takes from its commit to the row on a page, and what that costs the workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import django
+
+from benchmarks.readers import Readers
+from benchmarks.registry import ROOT
+from benchmarks.server import Server
+
+MARKED = 20
+SOCKETS = 19
+OTHERS_A_SECOND = 1000
+PAUSE = 0.3
+WARM_UP = 5.0
+DRAINED = 20_000
+WORKERS = 2
+PATH = "/admin/tasks/task/?q=queue:marked"
+TEMPLATE = "template live"
+
+
+def live(server: Server, *, rounds: int, jobs: int | None = None) -> dict[str, Any]:
+    """Seconds from commit to row by way, and how fast workers drain with and without readers."""
+    with _redis(server.folder) as redis_url:
+        _prepare(server)
+        ways = {"redis": redis_url, "postgresql": ""}
+        delays = {way: _delays(server, way, url) for way, url in ways.items()}
+        rates: dict[str, list[float]] = {"nobody": [], **{way: [] for way in ways}}
+        for turn in range(rounds):
+            for way in rates:
+                url = ways.get(way, "")
+                watched = way in ways
+                rate = _drain(server, f"{way} {turn}", url, jobs or DRAINED, watched=watched)
+                rates[way].append(rate)
+                print(f"live {turn + 1}/{rounds} {way}: {rate:,.0f} jobs/s", flush=True)
+    return {"delays": delays, "rates": rates}
+
+
+def _prepare(server: Server) -> None:
+    os.environ |= {
+        **server.variables(TEMPLATE),
+        "DJANGO_SETTINGS_MODULE": "benchmarks.host.live",
+        "SECRET_KEY": "a benchmark keeps no secrets",
+        # Playwright's loop runs in this thread.
+        "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
+    }
+    server.create(TEMPLATE)
+    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, check=True)
+    django.setup()
+
+
+def _delays(server: Server, way: str, redis_url: str) -> dict[str, float]:
+    with _site(server, f"live {way}", redis_url) as site, ExitStack() as stack:
+        tasks = _marked_tasks()
+        stack.enter_context(site.process("-m", "benchmarks.host.feed", OTHERS_A_SECOND))
+        stack.enter_context(site.workers("--queues", "other"))
+        readers = Readers(site.web, PATH, site.cookie, sockets=SOCKETS)
+        stack.enter_context(readers)
+        time.sleep(WARM_UP)
+        finished, since = _finished(), time.monotonic()
+        found: list[float] = []
+        for change, state in ((_cancel, "cancelled"), (_retry, "due"), (_cancel, "cancelled")):
+            readers.page.evaluate("window.moments = {}")
+            for moments in readers._moments:
+                moments.clear()
+            for task_id in tasks:
+                time.sleep(PAUSE)
+                committed = change(task_id)
+                found += [moment - committed for moment in readers.seen(task_id, state)]
+        others = (_finished() - finished) / (time.monotonic() - since)
+    summary = {
+        "median_ms": median(found) * 1e3,
+        "p95_ms": quantiles(found, n=20)[18] * 1e3,
+        "max_ms": max(found) * 1e3,
+        "rows": len(found),
+        "others_per_s": others,
+    }
+    print(f"live {way}: median {summary['median_ms']:.0f} ms, p95 {summary['p95_ms']:.0f} ms")
+    return summary
+
+
+def _drain(server: Server, name: str, redis_url: str, jobs: int, *, watched: bool) -> float:
+    from django.db.models import Max, Min
+
+    from tasks import build, enqueue_many
+    from tasks.models import State, Task
+
+    silent = {} if watched else {"BENCH_TELLS_NO_PAGES": "1"}
+    with _site(server, f"live {name}", redis_url, **silent) as site, ExitStack() as stack:
+        _marked_tasks()
+        enqueue_many([build("bench.noop", queue="other") for _ in range(jobs)])
+        if watched:
+            stack.enter_context(Readers(site.web, PATH, site.cookie, sockets=SOCKETS))
+        stack.enter_context(site.workers())
+        done = Task.objects.filter(state=State.COMPLETED)
+        while done.count() < jobs:
+            site.check()
+            time.sleep(0.25)
+        times = done.aggregate(first=Min("finished_at"), last=Max("finished_at"))
+        return jobs / float((times["last"] - times["first"]).total_seconds())
+
+
+def _marked_tasks() -> list[int]:
+    from tasks import build, enqueue_many
+
+    marked = [build("bench.noop", queue="marked", delay=86400) for _ in range(MARKED)]
+    return [task.pk for task in enqueue_many(marked)]
+
+
+def _cancel(task_id: int) -> float:
+    from tasks.models import Task
+
+    return _timed(Task.objects.get(pk=task_id).cancel)
+
+
+def _retry(task_id: int) -> float:
+    from tasks.models import Task
+
+    return _timed(Task.objects.get(pk=task_id).retry)
+
+
+def _timed(change: Any) -> float:
+    """Do it in a transaction; when that was committed (time.time())."""
+    from django.db import transaction
+
+    moments: list[float] = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: moments.append(time.time()))
+        change()
+    return moments[0]
+
+
+def _finished() -> int:
+    from tasks.models import State, Task
+
+    return int(Task.objects.filter(queue="other", state=State.COMPLETED).count())
+
+
+class _Site:
+    """A web server on a database of its own, and processes beside it."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self.environment = dict(environment)
+        self.folder = folder
+        self.started: list[subprocess.Popen[bytes]] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.web = f"http://127.0.0.1:{self.port}"
+        self.cookie = _sign_in()
+
+    @contextmanager
+    def process(self, *words: object) -> Iterator[None]:
+        log = (self.folder / f"site-{len(self.started)}.log").open("wb")
+        started = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+        self.started.append(started)
+        try:
+            yield
+        finally:
+            started.send_signal(signal.SIGTERM)
+            started.wait(60)
+            log.close()
+
+    def workers(self, *options: str) -> Any:
+        return self.process("manage.py", "runworker", "--processes", WORKERS, *options)
+
+    def check(self) -> None:
+        for one in self.started:
+            if one.poll() is not None:
+                raise RuntimeError(f"{one.args} ended with {one.returncode}")
+
+    def wait_until_it_serves(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise RuntimeError("the web server does not answer")
+
+
+@contextmanager
+def _site(server: Server, database: str, redis_url: str, **variables: str) -> Iterator[_Site]:
+    from django.db import connections
+
+    server.create(database, template=TEMPLATE)
+    connections["default"].close()
+    connections["default"].settings_dict["NAME"] = database
+    environment = {
+        **os.environ,
+        **server.variables(database),
+        **variables,
+        "REDIS_URL": redis_url,
+        "PYTHONPATH": str(ROOT),
+    }
+    try:
+        site = _Site(environment, server.folder)
+        daphne = ("-m", "daphne", "-b", "127.0.0.1", "-p", site.port, "config.asgi:application")
+        with site.process(*daphne), _ringing_by(redis_url):
+            site.wait_until_it_serves()
+            yield site
+    finally:
+        connections["default"].close()
+        server.drop(database)
+
+
+@contextmanager
+def _ringing_by(redis_url: str) -> Iterator[None]:
+    """Inside, changes of this process are told as those of the site's are."""
+    from django.test import override_settings
+
+    from config.settings import CHANNEL_LAYERS
+
+    redis = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [redis_url]}}
+    with override_settings(CHANNEL_LAYERS={"default": redis} if redis_url else CHANNEL_LAYERS):
+        yield
+
+
+def _sign_in() -> str:
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.auth.models import User
+    from django.contrib.sessions.backends.db import SessionStore
+
+    user = User.objects.create_superuser("bench")
+    session = SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    return str(session.session_key)
+
+
+@contextmanager
+def _redis(folder: Path) -> Iterator[str]:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise RuntimeError("redis-server is not here: install the Debian package redis-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen([program, *options], cwd=folder, stdout=subprocess.DEVNULL)
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(20)
