@@ -1,114 +1,248 @@
-"""Takes the pictures of docs/images from a real run of the demo: python docs/screenshots.py
+"""Takes the pictures of docs/images: every page, light, dark and on a phone. `make screenshots`
 
-Needs Chromium and what `make install` installs. The demo runs on an SQLite file of its own.
+Needs Chromium and what `make install` installs. The shop on the pictures is made up, the same each
+time; it stands in an SQLite file of its own, and no worker runs.
 """
 
 import contextlib
 import os
-import re
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-
-from playwright.sync_api import Page, sync_playwright
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGES = PROJECT / "docs" / "images"
-PATIENCE = 120.0
+STAFF = ("ann", "a-password-for-pictures")
+PATIENCE = 60.0
+LARGEST = 200_000
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"viewport": {"width": 1240, "height": 860}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1240, "height": 860}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True},
+}
+
+
+def set_up(folder: Path) -> None:
+    """Make this process, and those it starts, a host project of its own."""
+    sys.path.insert(0, str(PROJECT))
+    os.environ |= {
+        "DATABASE_URL": f"sqlite:///{folder / 'shop.sqlite3'}",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DJANGO_ALLOW_ASYNC_UNSAFE": "1",  # Playwright's loop runs in this thread
+        # Nobody keeps the workers of the scene alive while the pictures are taken.
+        "AFTERSAVE_SETTINGS": '{"HEARTBEAT_LIMIT": 86400, "RELEASE": "2026.11.3"}',
+        "LOG_LEVEL": "WARNING",
+    }
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0, run_syncdb=True)
+
+
+def paint() -> dict[str, str]:
+    """Fill the database; the address of each page by its picture's name."""
+    from django.contrib.auth.models import User
+    from django.urls import reverse
+
+    from tests.tasks.dashboard import scene
+
+    ann = User.objects.create_superuser(STAFF[0], password=STAFF[1])
+    painted = scene.paint()
+    order, letter = an_order_with_a_story(ann)
+    bulk = a_bulk_action(ann)
+
+    def page(name: str, query: str = "", **arguments: Any) -> str:
+        return reverse(f"admin:tasks_task_{name}", kwargs=arguments or None) + query
+
+    incident = {"incident_id": painted.incidents[0].pk}
+    return {
+        "overview": page("overview"),
+        "tasks": page("changelist", "?q=state:failed"),
+        "task": page("change", task_id=letter.pk),
+        "record": page("record", app="orders", model="order", key=str(order.pk)),
+        "search": page("search", "?q=dana"),
+        "incidents": page("incidents"),
+        "incident": page("incident", **incident),
+        "activity": page("activity"),
+        "bulk": page("bulk", bulk_id=bulk.pk),
+        "bulk-preview": page("bulk_new", "?action=retry&q=state:failed+queue:crm"),
+        "change-data": page("edit_data", task_id=letter.pk),
+    }
+
+
+def an_order_with_a_story(ann: Any) -> tuple[Any, Any]:
+    """Order 1081, whose confirmation did not arrive, and that task."""
+    from django.utils import timezone
+
+    from orders.models import Order
+    from tasks.models import Failure, LogLine, State, Task
+    from tests.tasks.tools import finish, start
+
+    order = Order.objects.create(
+        number="1081", customer="Dana Weiss", email="dana@example.com", total="128.50"
+    )
+    reserve, review, letter = order.tasks.order_by("pk")
+    if review.type == "email":
+        review, letter = letter, review
+    finish(reserve, State.COMPLETED, result='{"reserved": 2}')
+    letter.refresh_from_db()
+    now = timezone.now()
+    lines = ("Connecting to mail.example.com.", "The server answered 452: mailbox full.")
+    for attempt, ago in ((1, 40), (2, 12)):
+        at = now - timedelta(minutes=ago)
+        Failure.objects.create(
+            task=letter,
+            attempt=attempt,
+            worker_id=4711,
+            started_at=at - timedelta(seconds=2),
+            at=at,
+            exception="smtplib.SMTPRecipientsRefused",
+            message="452 4.2.2 mailbox full",
+            traceback=TRACEBACK,
+            fingerprint="1".zfill(32),
+        )
+        for text in lines:
+            LogLine.objects.create(task=letter, attempt=attempt, at=at, level=20, text=text)
+    minutes = [now - timedelta(minutes=count) for count in (42, 41, 12, 5)]
+    ordered, reserved, failed, cancelled = minutes
+    review.cancel(reason="The customer wants no letters.", by=ann)
+    review.events.update(at=cancelled)
+    start(letter)
+    rows = Task.objects.filter(pk__in=(reserve.pk, letter.pk, review.pk))
+    rows.update(created_at=ordered, run_at=ordered)
+    rows.filter(pk=review.pk).update(finished_at=cancelled)
+    rows.filter(pk=reserve.pk).update(started_at=reserved, finished_at=reserved)
+    rows.filter(pk=letter.pk).update(
+        state=State.FAILED,
+        attempts=2,
+        max_attempts=2,
+        worker_id=None,
+        run_at=failed,
+        started_at=failed - timedelta(seconds=2),
+        finished_at=failed,
+        reason="SMTPRecipientsRefused: 452 4.2.2 mailbox full",
+        fingerprint="1".zfill(32),
+    )
+    return order, letter
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/srv/shop/orders/handlers.py", line 61, in send_confirmation
+    mail.send()
+  File "/usr/lib/python3.11/smtplib.py", line 899, in sendmail
+    raise SMTPRecipientsRefused(senderrs)
+smtplib.SMTPRecipientsRefused: {'dana@example.com': (452, b'4.2.2 mailbox full')}
+"""
+
+
+def a_bulk_action(ann: Any) -> Any:
+    """A retry of what the outage left, half done."""
+    from django.contrib import admin
+    from django.test import RequestFactory
+    from django.utils import timezone
+
+    from tasks import bulk
+    from tasks.dashboard.viewer import Viewer
+    from tests.tasks.tools import start
+
+    request = RequestFactory().get("/")
+    request.user = ann
+    begun = bulk.start(
+        Viewer(request, admin.site),
+        "retry",
+        "state:failed queue:crm",
+        reason="The CRM is back.",
+        per_second=5,
+    )
+    begun.refresh_from_db()
+    start(begun.task, worker=4711)
+    type(begun).objects.filter(pk=begun.pk).update(
+        looked_at=52, done=48, skipped={"completed": 4}, rate=5, progressed_at=timezone.now()
+    )
+    return begun
 
 
 @contextlib.contextmanager
-def demo(folder: Path) -> Iterator[tuple[str, str]]:
-    """A running demo: the address of its task pages and the password of ``operations``."""
-    environment = os.environ | {
-        "DATABASE_URL": f"sqlite:///{folder / 'shop.sqlite3'}",
-        "TMPDIR": str(folder),
-        "PYTHONUNBUFFERED": "1",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "demo", "--port=8600"],
-        cwd=PROJECT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def served(folder: Path) -> Iterator[str]:
+    """Daphne on a free port; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with (folder / "daphne.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "daphne",
+                "-b",
+                "127.0.0.1",
+                "-p",
+                port,
+                "config.asgi:application",
+            ],
+            cwd=PROJECT,
+            stdout=log,
+            stderr=log,
+        )
     try:
-        yield introduced(process)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
     finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=PATIENCE)
+        process.terminate()
+        process.wait(PATIENCE)
 
 
-def introduced(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    address = ""
-    for line in process.stdout or ():
-        if found := re.search(r"Open (\S+) and sign in", line):
-            address = found[1]
-        if found := re.match(r"  operations +(\S+)", line):
-            return address, found[1]
-    raise SystemExit("The demo ended before it said where it runs.")
+def sign_in(page: Any, web: str) -> None:
+    page.goto(f"{web}/admin/login/?next=/admin/tasks/task/")
+    page.fill("#id_username", STAFF[0])
+    page.fill("#id_password", STAFF[1])
+    page.locator("#id_password").press("Enter")
+    page.wait_for_selector("#af-root")
 
 
-def sign_in(page: Page, address: str, password: str) -> None:
-    page.goto(address)
-    page.fill("#id_username", "operations")
-    page.fill("#id_password", password)
-    page.click("input[type=submit]")
-
-
-def withdraw(page: Page, address: str) -> None:
-    """Cancel one of the letters that ask for a review."""
-    page.goto(f"{address}?state=later")
-    page.click("#result_list tbody tr >> nth=0 >> a >> nth=0")
-    page.click("summary:has-text('Cancel')")
-    page.fill("#reason-cancel", "The customer wants no more letters.")
-    page.click("details[open] button:has-text('Cancel')")
-
-
-def wait_for(page: Page, address: str, word: str, *, rows: int) -> None:
-    """Wait until one of the newest ``rows`` tasks is in this state."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        page.goto(address)
-        newest = page.locator("#result_list tbody tr").all_inner_texts()[:rows]
-        if any(word in row for row in newest):
-            return
-        time.sleep(0.5)
-    raise SystemExit(f"No task was {word} in time.")
-
-
-def take(page: Page, address: str, password: str) -> None:
-    sign_in(page, address, password)
-    # By then the CRM was too busy for the second order; it is asked again for a minute.
-    wait_for(page, address, "failed", rows=4)
-    withdraw(page, address)
-    page.goto(address)
-    page.screenshot(path=IMAGES / "tasks.png")
-    page.goto(f"{address}?state=failed")
-    page.click("#result_list tbody tr >> nth=0 >> a >> nth=0")
-    page.screenshot(path=IMAGES / "task.png", clip={"x": 0, "y": 0, "width": 1240, "height": 720})
+def take(browser: Any, web: str, pages: dict[str, str]) -> None:
+    for look, options in LOOKS.items():
+        context = browser.new_context(**options, locale="en-GB", timezone_id="UTC")
+        context.add_init_script("localStorage.setItem('django.admin.navSidebarIsOpen', 'false')")
+        page = context.new_page()
+        sign_in(page, web)
+        for name, address in pages.items():
+            page.goto(web + address)
+            page.wait_for_timeout(1500)  # live by then, charts drawn
+            page.screenshot(path=IMAGES / f"{name}-{look}.png")
+        context.close()
 
 
 def main() -> None:
+    from playwright.sync_api import sync_playwright
+
     IMAGES.mkdir(exist_ok=True)
     program = shutil.which("chromium") or shutil.which("google-chrome")
-    with (
-        tempfile.TemporaryDirectory(prefix="aftersave-shots-") as folder,
-        demo(Path(folder)) as (address, password),
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1240, "height": 1080}, color_scheme="light")
-        page.add_init_script("localStorage.setItem('django.admin.navSidebarIsOpen', 'false')")
-        take(page, address, password)
-        browser.close()
-    for picture in sorted(IMAGES.glob("*.png")):
-        print(f"{picture.relative_to(PROJECT)}: {picture.stat().st_size // 1024} kB")
+    with tempfile.TemporaryDirectory(prefix="aftersave-shots-") as name:
+        set_up(Path(name))
+        pages = paint()
+        with served(Path(name)) as web, sync_playwright() as playwright:
+            flags = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+            browser = playwright.chromium.launch(executable_path=program, args=flags)
+            take(browser, web, pages)
+            browser.close()
+    sizes = {one.name: one.stat().st_size for one in sorted(IMAGES.glob("*.png"))}
+    print(f"{len(sizes)} pictures, {sum(sizes.values()) // 1024} kB")
+    too_large = [name for name, size in sizes.items() if size >= LARGEST]
+    if too_large:
+        raise SystemExit(f"larger than {LARGEST // 1000} kB: {too_large}")
 
 
 if __name__ == "__main__":
