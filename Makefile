@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 # By what is left out, so that a new folder of tests is never forgotten.
 IN_PROCESS := tests --ignore=tests/acceptance --ignore=tests/browser
 
-.PHONY: install demo test lint types bench services clean
+.PHONY: install demo test lint types bench services messages screenshots clean
 .PHONY: test-static test-sqlite test-postgres test-mariadb test-acceptance test-browser
 
 install: $(STAMP)
@@ -68,6 +68,15 @@ types: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# German and French texts for translators: needs GNU gettext.
+messages: install
+	cd tasks && ../$(BIN)/django-admin makemessages -l de -l fr --no-location --no-obsolete
+	cd tasks && ../$(BIN)/django-admin compilemessages
+
+# The pictures of the documentation: needs Chromium.
+screenshots: install
+	$(BIN)/python docs/screenshots.py
 
 clean:
 	rm -rf $(VENV) build dist staticfiles .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
