@@ -73,9 +73,7 @@ def _delays(server: Server, way: str, redis_url: str) -> dict[str, float]:
         finished, since = _finished(), time.monotonic()
         found: list[float] = []
         for change, state in ((_cancel, "cancelled"), (_retry, "due"), (_cancel, "cancelled")):
-            readers.page.evaluate("window.moments = {}")
-            for moments in readers._moments:
-                moments.clear()
+            readers.forget()
             for task_id in tasks:
                 time.sleep(PAUSE)
                 committed = change(task_id)

@@ -106,6 +106,12 @@ class Readers:
         with urlopen(request, timeout=30) as answer:
             return str(answer.read().decode())
 
+    def forget(self) -> None:
+        """What was seen until now does not count."""
+        self.page.evaluate("window.moments = {}")
+        for moments in self._moments:
+            moments.clear()
+
     def seen(self, task_id: int, state: str) -> list[float]:
         """When each reader saw it; waits for the last one. RuntimeError if one never does."""
         deadline = time.monotonic() + PATIENCE

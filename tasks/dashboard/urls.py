@@ -13,11 +13,13 @@ from tasks.dashboard import pages as rooms
 from tasks.dashboard.live import http as live
 from tasks.dashboard.page import answer, downloads, hand_out, pages, posts, serve
 
+# With the admin itself: a socket may ask for a page before any address was looked up.
+for _module in pkgutil.iter_modules(rooms.__path__):
+    import_module(f"{rooms.__name__}.{_module.name}")
+
 
 def urlpatterns(admin: Any) -> list[URLPattern]:
     """The addresses below the list of tasks, each behind ``admin.admin_site.admin_view``."""
-    for module in pkgutil.iter_modules(rooms.__path__):
-        import_module(f"{rooms.__name__}.{module.name}")
     guard = admin.admin_site.admin_view
     return [
         *(

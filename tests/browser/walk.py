@@ -50,7 +50,6 @@ def addresses(task: Task, incident: Incident, bulk: BulkAction) -> dict[str, str
         name: reverse(f"admin:tasks_task_{name}", kwargs=arguments or None) + query
         for name, (arguments, query) in about.items()
     }
-    # Only now: looking up an address has loaded every page.
     assert set(pages) == set(about), f"no address for {set(pages) - set(about)}"
     return found
 

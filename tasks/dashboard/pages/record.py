@@ -160,10 +160,11 @@ def _tell(request: HttpRequest, done: int, skipped: dict[str, int], *, are_more:
     if not (done or skipped):
         said = _("Nothing was retried: no task of this record is failed.")
     if skipped:
-        said = f"{said} {_('Left as they are')}: {skipped_text(skipped)}."
+        left = _("Left as they are: %(which)s.") % {"which": skipped_text(skipped)}
+        said = f"{said} {left}"
     if are_more:
         more = _("More tasks of this record are failed than are retried at once.")
-        said = f"{said} {more} {_('Press the button again for the others.')}"
+        said = f"{said} {more}"
     say(request, messages.SUCCESS if done else messages.WARNING, said)
 
 

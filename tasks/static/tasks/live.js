@@ -269,6 +269,7 @@ const hear = (one, message) => {
     ({ how, busy: isBusy, trouble: isInTrouble } = message);
     if (message.whole) {
       one.isWhole = true;
+      newest = ""; // from another server perhaps, whose clock is another
       polled = false;
       pause = FIRST_PAUSE;
     }

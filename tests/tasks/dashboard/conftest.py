@@ -7,8 +7,8 @@ from django.test import Client
 from tests.plugin import TEST_DB
 from tests.tasks.dashboard.live_tools import Loop, Open, Reader, headers_of, socket_on
 
-#: Has PostgreSQL servers of its own: once is enough.
-collect_ignore = [] if TEST_DB == "postgres" else ["test_big_tables.py"]
+#: About PostgreSQL alone; the big tables have servers of their own, so once is enough.
+collect_ignore = [] if TEST_DB == "postgres" else ["test_big_tables.py", "test_live_notify.py"]
 
 
 @pytest.fixture
