@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -15,6 +15,14 @@ from benchmarks.registry import Peer
 from benchmarks.server import Server
 
 Item = TypeVar("Item")
+
+
+class Workers(Protocol):
+    """Processes that may end though they should not."""
+
+    def check(self) -> None: ...
+    def logs(self) -> str: ...
+
 
 PROCESSES = 2
 START_SECONDS = 60
@@ -54,11 +62,23 @@ def drain_once(server: Server, database: str, peer: Peer, *, jobs: int) -> float
         ids = _unfinished_ids(watch, peer)
         assert len(ids) == jobs, f"{peer.name}: {len(ids)} of {jobs} jobs are in {peer.table}"
         with Fleet(server, database, peer, processes=PROCESSES) as fleet:
-            with _held(server, database, peer, watch, fleet):
-                pass
-            begin = time.perf_counter()
-            end = _wait_until_ended(watch, peer, ids, fleet)
-    return jobs / (end - begin)
+            return rate_of(server, database, peer, watch, ids, fleet)
+
+
+def rate_of(
+    server: Server,
+    database: str,
+    peer: Peer,
+    watch: psycopg.Connection,
+    ids: Sequence[object],
+    fleet: Workers,
+) -> float:
+    """How many of the jobs `ids`, oldest first, workers that were just started end a second."""
+    with _held(server, database, peer, watch, fleet):
+        pass
+    begin = time.perf_counter()
+    end = _wait_until_ended(watch, peer, list(ids), fleet)
+    return len(ids) / (end - begin)
 
 
 def _unfinished_ids(watch: psycopg.Connection, peer: Peer) -> list[object]:
@@ -68,7 +88,7 @@ def _unfinished_ids(watch: psycopg.Connection, peer: Peer) -> list[object]:
 
 @contextmanager
 def _held(
-    server: Server, database: str, peer: Peer, watch: psycopg.Connection, fleet: Fleet
+    server: Server, database: str, peer: Peer, watch: psycopg.Connection, fleet: Workers
 ) -> Iterator[None]:
     with server.connect(database) as gate, gate.transaction():
         gate.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(peer.table)))
@@ -93,7 +113,7 @@ def _waiting(watch: psycopg.Connection) -> int:
 
 
 def _wait_until_ended(
-    watch: psycopg.Connection, peer: Peer, ids: list[object], fleet: Fleet
+    watch: psycopg.Connection, peer: Peer, ids: list[object], fleet: Workers
 ) -> float:
     """When the last job ended. The watch looks at primary keys only: the last job of the queue,
     then the last two thousand, then all, so that looking costs the workers next to nothing."""
@@ -105,7 +125,7 @@ def _wait_until_ended(
 
 
 def _wait_for(
-    watch: psycopg.Connection, query: str, ids: list[object], end: float, peer: Peer, fleet: Fleet
+    watch: psycopg.Connection, query: str, ids: list[object], end: float, peer: Peer, fleet: Workers
 ) -> float:
     deadline = time.monotonic() + STALL_SECONDS
     waited = False

@@ -17,8 +17,9 @@ from typing import Any
 
 import django
 
+from benchmarks.drain import PROCESSES, rate_of
 from benchmarks.readers import Readers
-from benchmarks.registry import ROOT
+from benchmarks.registry import AFTERSAVE, ROOT
 from benchmarks.server import Server
 
 MARKED = 20
@@ -26,8 +27,7 @@ SOCKETS = 19
 OTHERS_A_SECOND = 1000
 PAUSE = 0.3
 WARM_UP = 5.0
-DRAINED = 20_000
-WORKERS = 2
+DRAINED = 40_000
 PATH = "/admin/tasks/task/?q=queue:marked"
 TEMPLATE = "template live"
 
@@ -91,24 +91,18 @@ def _delays(server: Server, way: str, redis_url: str) -> dict[str, float]:
 
 
 def _drain(server: Server, name: str, redis_url: str, jobs: int, *, watched: bool) -> float:
-    from django.db.models import Max, Min
-
     from tasks import build, enqueue_many
-    from tasks.models import State, Task
 
     silent = {} if watched else {"BENCH_TELLS_NO_PAGES": "1"}
-    with _site(server, f"live {name}", redis_url, **silent) as site, ExitStack() as stack:
+    database = f"live {name}"
+    with _site(server, database, redis_url, **silent) as site, ExitStack() as stack:
         _marked_tasks()
-        enqueue_many([build("bench.noop", queue="other") for _ in range(jobs)])
+        tasks = enqueue_many([build("bench.noop", queue="other") for _ in range(jobs)])
         if watched:
             stack.enter_context(Readers(site.web, PATH, site.cookie, sockets=SOCKETS))
+        watch = stack.enter_context(server.connect(database))
         stack.enter_context(site.workers())
-        done = Task.objects.filter(state=State.COMPLETED)
-        while done.count() < jobs:
-            site.check()
-            time.sleep(0.25)
-        times = done.aggregate(first=Min("finished_at"), last=Max("finished_at"))
-        return jobs / float((times["last"] - times["first"]).total_seconds())
+        return rate_of(server, database, AFTERSAVE, watch, [task.pk for task in tasks], site)
 
 
 def _marked_tasks() -> list[int]:
@@ -176,12 +170,16 @@ class _Site:
             log.close()
 
     def workers(self, *options: str) -> Any:
-        return self.process("manage.py", "runworker", "--processes", WORKERS, *options)
+        return self.process("manage.py", "runworker", "--processes", PROCESSES, *options)
 
     def check(self) -> None:
         for one in self.started:
             if one.poll() is not None:
                 raise RuntimeError(f"{one.args} ended with {one.returncode}")
+
+    def logs(self) -> str:
+        logs = sorted(self.folder.glob("site-*.log"))
+        return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs)
 
     def wait_until_it_serves(self) -> None:
         deadline = time.monotonic() + 60

@@ -55,7 +55,8 @@ class Readers:
         ]
         for _ in range(self.count):
             if not self._whole.acquire(timeout=30):
-                raise RuntimeError("a socket got no first message")
+                failed = [one.exception() for one in self._reading if one.done()]
+                raise RuntimeError(f"a socket got no first message: {failed}")
         self._playwright = sync_playwright().start()
         path = shutil.which("chromium") or shutil.which("chromium-browser")
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

@@ -147,6 +147,7 @@ def viewer_of(bulk: BulkAction) -> Viewer:
 
     The request behind it is made up: a user, an empty session, a path and GET.
     """
+    from tasks.dashboard.sites import site_named
     from tasks.dashboard.viewer import Viewer
 
     users = get_user_model()._default_manager
@@ -156,7 +157,7 @@ def viewer_of(bulk: BulkAction) -> Viewer:
         user = None
     if user is None or not user.is_active:
         raise Stopped("user")
-    site = _site(bulk.site)
+    site = site_named(bulk.site)
     if site is None:
         raise Stopped("site")
     request = _made_up_request(site, user)
@@ -200,17 +201,6 @@ def _stopping(bulk: BulkAction, why: str) -> Iterator[None]:
             why,
         )
         raise Stopped(why) from None
-
-
-def _site(name: str) -> Any:
-    from django.contrib.admin.sites import all_sites
-
-    found = {site.name: site for site in all_sites}
-    if name not in found:
-        # A host may make its sites where it makes its addresses, which a worker does not read.
-        import_module(settings.ROOT_URLCONF)
-        found = {site.name: site for site in all_sites}
-    return found.get(name)
 
 
 def _look(bulk: BulkAction, viewer: Viewer) -> Chunk:

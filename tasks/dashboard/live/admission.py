@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.contrib.admin.sites import AdminSite, all_sites
+from django.contrib.admin import AdminSite
 from django.contrib.auth import get_user
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, QueryDict, parse_cookie
@@ -18,8 +18,8 @@ from django.urls import reverse
 
 from tasks.dashboard.live.tickets import Ticket, session_mark
 from tasks.dashboard.page import pages
+from tasks.dashboard.sites import site_named
 from tasks.dashboard.viewer import Viewer
-from tasks.models import Task
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ def admit(ticket: Ticket, scope: Mapping[str, Any]) -> Viewer:
 
     To be called inside ``ticket.surroundings()``.
     """
-    site = _site(ticket.site)
+    site = site_named(ticket.site)
+    if site is None:
+        raise Refused(NOT_ALLOWED)
     request = made_up_request(ticket, scope)
     if not request.user.is_authenticated or not request.user.is_active:
         raise Refused(SIGNED_OUT)
@@ -110,13 +112,6 @@ def _headers(scope: Mapping[str, Any]) -> dict[str, Any]:
         between = "; " if key == "HTTP_COOKIE" else ","
         meta[key] = f"{meta[key]}{between}{text}" if key in meta else text
     return meta
-
-
-def _site(name: str) -> AdminSite:
-    for site in all_sites:
-        if site.name == name and site.is_registered(Task):
-            return site
-    raise Refused(NOT_ALLOWED)
 
 
 def _site_agrees(site: AdminSite, request: HttpRequest) -> bool:
