@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -72,10 +72,14 @@ def rate_of(
     watch: psycopg.Connection,
     ids: Sequence[object],
     fleet: Workers,
+    begun: Callable[[], object] = lambda: None,
 ) -> float:
-    """How many of the jobs `ids`, oldest first, workers that were just started end a second."""
+    """How many of the jobs `ids`, oldest first, workers that were just started end a second.
+
+    ``begun`` is called when they may claim."""
     with _held(server, database, peer, watch, fleet):
         pass
+    begun()
     begin = time.perf_counter()
     end = _wait_until_ended(watch, peer, list(ids), fleet)
     return len(ids) / (end - begin)

@@ -11,13 +11,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import django
+import psutil
 
-from benchmarks.drain import PROCESSES, rate_of
+from benchmarks.drain import PROCESSES, rate_of, rotated
 from benchmarks.readers import Readers
 from benchmarks.registry import AFTERSAVE, ROOT
 from benchmarks.server import Server
@@ -30,6 +32,7 @@ WARM_UP = 5.0
 DRAINED = 40_000
 PATH = "/admin/tasks/task/?q=queue:marked"
 TEMPLATE = "template live"
+NOBODY = "nobody"
 
 
 def live(server: Server, *, rounds: int, jobs: int | None = None) -> dict[str, Any]:
@@ -38,15 +41,27 @@ def live(server: Server, *, rounds: int, jobs: int | None = None) -> dict[str, A
         _prepare(server)
         ways = {"redis": redis_url, "postgresql": ""}
         delays = {way: _delays(server, way, url) for way, url in ways.items()}
-        rates: dict[str, list[float]] = {"nobody": [], **{way: [] for way in ways}}
+        drains: dict[str, list[Drained]] = {NOBODY: [], **{way: [] for way in ways}}
         for turn in range(rounds):
-            for way in rates:
-                url = ways.get(way, "")
-                watched = way in ways
-                rate = _drain(server, f"{way} {turn}", url, jobs or DRAINED, watched=watched)
-                rates[way].append(rate)
-                print(f"live {turn + 1}/{rounds} {way}: {rate:,.0f} jobs/s", flush=True)
-    return {"delays": delays, "rates": rates}
+            for way in rotated(list(drains), turn):
+                url, watched = ways.get(way, ""), way in ways
+                done = _drain(server, f"{way} {turn}", url, jobs or DRAINED, watched=watched)
+                drains[way].append(done)
+                print(f"live {turn + 1}/{rounds} {way}: {done.rate:,.0f} jobs/s, "
+                      f"{done.processor * 1e6:.0f} µs of a processor each", flush=True)  # fmt: skip
+    return {
+        "delays": delays,
+        "rates": {way: [one.rate for one in found] for way, found in drains.items()},
+        "processor": {way: [one.processor for one in found] for way, found in drains.items()},
+    }
+
+
+@dataclass(frozen=True)
+class Drained:
+    """Jobs a second, and seconds of a processor that the workers took for each."""
+
+    rate: float
+    processor: float
 
 
 def _prepare(server: Server) -> None:
@@ -90,7 +105,7 @@ def _delays(server: Server, way: str, redis_url: str) -> dict[str, float]:
     return summary
 
 
-def _drain(server: Server, name: str, redis_url: str, jobs: int, *, watched: bool) -> float:
+def _drain(server: Server, name: str, redis_url: str, jobs: int, *, watched: bool) -> Drained:
     from tasks import build, enqueue_many
 
     silent = {} if watched else {"BENCH_TELLS_NO_PAGES": "1"}
@@ -102,7 +117,12 @@ def _drain(server: Server, name: str, redis_url: str, jobs: int, *, watched: boo
             stack.enter_context(Readers(site.web, PATH, site.cookie, sockets=SOCKETS))
         watch = stack.enter_context(server.connect(database))
         stack.enter_context(site.workers())
-        return rate_of(server, database, AFTERSAVE, watch, [task.pk for task in tasks], site)
+        taken: list[float] = []
+        rate = rate_of(
+            server, database, AFTERSAVE, watch, [task.pk for task in tasks], site,
+            begun=lambda: taken.append(site.processor_of_workers()),
+        )  # fmt: skip
+        return Drained(rate, (site.processor_of_workers() - taken[0]) / jobs)
 
 
 def _marked_tasks() -> list[int]:
@@ -171,6 +191,11 @@ class _Site:
 
     def workers(self, *options: str) -> Any:
         return self.process("manage.py", "runworker", "--processes", PROCESSES, *options)
+
+    def processor_of_workers(self) -> float:
+        """Seconds that the runner processes have taken so far."""
+        runners = psutil.Process(self.started[-1].pid).children(recursive=True)
+        return sum(sum(runner.cpu_times()[:2]) for runner in runners)
 
     def check(self) -> None:
         for one in self.started:
