@@ -5,6 +5,8 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 # By what is left out, so that a new folder of tests is never forgotten.
 IN_PROCESS := tests --ignore=tests/acceptance --ignore=tests/browser
+# Two at a time, each with a server of its own; a file's tests stay together, with what they set up.
+IN_PROCESS += -n 2 --dist loadfile
 
 .PHONY: install demo test lint types bench services messages screenshots clean
 .PHONY: test-static test-sqlite test-postgres test-mariadb test-acceptance test-browser
