@@ -21,6 +21,10 @@ from tests.tasks.admin_rows import failed
 from tests.wheel.run import newest_python
 
 THEMES = ("unfold", "jazzmin", "grappelli")
+# A theme may fade its colours in: what is read meanwhile is none of them.
+COLOURS_HAVE_COME = """Promise.allSettled(
+    document.getAnimations().filter((one) => one instanceof CSSTransition)
+        .map((one) => one.finished))"""
 
 
 def served(host: Host, settings: str, *arguments: str, python: str = sys.executable) -> str:
@@ -76,6 +80,8 @@ def test_a_theme_leaves_every_page_readable_and_its_buttons_working(
         assert page.goto(web + address).status == 200, name
         assert page.locator("#af-root h1").inner_text()
         assert width_beyond(page) <= 0, name
+        page.wait_for_timeout(300)
+        page.evaluate(COLOURS_HAVE_COME)
         found = Axe().run(page, "#af-root", {"runOnly": ["color-contrast"]})
         assert found.violations_count == 0, (name, found.generate_report())
     assert len(retry_by_click(page, web, task)) == 1
