@@ -34,9 +34,10 @@ class Slots(ABC):
         self.held: set[Attempt] = set()
         self._report = report
         self._waiting: deque[Attempt] = deque()
-        self._ends: deque[tuple[float, int]] = deque()
+        # When their end was counted, how many, and when the first of them was claimed.
+        self._ends: deque[tuple[float, int, float]] = deque()
         self._count = 0
-        self._busy_since: float | None = None
+        self._first_claimed = 0.0
 
     def capacity(self) -> int:
         """How many more attempts to claim now: free slots and a bounded prefetch."""
@@ -51,8 +52,6 @@ class Slots(ABC):
 
     def hold(self, attempt: Attempt) -> None:
         """Count ``attempt`` in; ``start`` follows."""
-        if self._busy_since is None:
-            self._busy_since = time.monotonic()
         self.held.add(attempt)
 
     def start(self, *attempts: Attempt) -> None:
@@ -72,22 +71,23 @@ class Slots(ABC):
     def done(self, attempt: Attempt) -> None:
         """The engine has taken note of the outcome of ``attempt``."""
         self.held.discard(attempt)
+        if not self._count:
+            self._first_claimed = attempt.claimed
         self._count += 1
-        if not self.held:
-            self._busy_since = None
 
     def _rate(self) -> float:
-        """Attempts ended a second, over the last second or since it was last idle."""
+        """Attempts ended a second, over the last second; at the start over what there was of it."""
         now = time.monotonic()
         if self._count:
-            self._ends.append((now, self._count))
+            self._ends.append((now, self._count, self._first_claimed))
             self._count = 0
         while self._ends and now - self._ends[0][0] > _RATE_WINDOW:
             self._ends.popleft()
-        if self._busy_since is None or not self._ends:
+        if not self._ends:
             return 0.0
-        span = max(now - self._busy_since, now - self._ends[0][0], 0.001)
-        return sum(count for _, count in self._ends) / min(_RATE_WINDOW, span)
+        # From the first claim, not the first end: one attempt of 10 ms is not 1,000 a second.
+        span = min(_RATE_WINDOW, max(now - self._ends[0][2], 0.001))
+        return sum(count for _, count, _ in self._ends) / span
 
     @abstractmethod
     def _wake(self, attempts: int) -> None:

@@ -91,28 +91,24 @@ def test_prefetch_is_at_most_what_the_last_seconds_rate_starts_in_its_time() -> 
     slots = Threads(1, lambda *pair: None)
     busy = made(lambda task: None)
     slots.hold(busy)
-    slots._busy_since = time.monotonic() - 60
     for _ in range(1000):
         one = attempt(busy.task)
+        one.claimed -= 60
         slots.hold(one)
         slots.done(one)
     # 1,000 in the last second: 50 of them start in 50 ms.
     assert 0.9 * 1000 * PREFETCH <= slots.capacity() <= 1000 * PREFETCH
 
 
-def test_after_a_moment_of_idleness_the_rate_is_not_taken_for_a_higher_one() -> None:
+def test_the_first_attempts_tell_the_rate_by_the_time_they_took() -> None:
     slots = Threads(4, lambda *pair: None)
     many = [made(lambda task: None) for _ in range(8)]
     for one in many:
+        one.claimed -= 0.5
         slots.hold(one)
-    slots.capacity()
-    for one in many:
         slots.done(one)
-    slots._ends.append((time.monotonic() - 0.5, 8))
-    slots._count = 0
-    slots.hold(made(lambda task: None))
     # 8 in half a second: less than one of them starts in 50 ms.
-    assert slots.capacity() == 3
+    assert slots.capacity() == 4
 
 
 def test_withdrawing_leaves_what_is_fresh_where_threads_find_it() -> None:
