@@ -18,6 +18,7 @@ from typing import Any
 
 import django
 import psutil
+import psycopg
 
 from benchmarks.drain import PROCESSES, rate_of, rotated
 from benchmarks.readers import Readers
@@ -33,6 +34,8 @@ DRAINED = 40_000
 PATH = "/admin/tasks/task/?q=queue:marked"
 TEMPLATE = "template live"
 NOBODY = "nobody"
+#: What the workers' sessions are called in the database.
+WORKERS = "workers"
 
 
 def live(server: Server, *, rounds: int, jobs: int | None = None) -> dict[str, Any]:
@@ -48,20 +51,24 @@ def live(server: Server, *, rounds: int, jobs: int | None = None) -> dict[str, A
                 done = _drain(server, f"{way} {turn}", url, jobs or DRAINED, watched=watched)
                 drains[way].append(done)
                 print(f"live {turn + 1}/{rounds} {way}: {done.rate:,.0f} jobs/s, "
-                      f"{done.processor * 1e6:.0f} µs of a processor each", flush=True)  # fmt: skip
+                      f"{done.processor * 1e6:.0f} µs of a processor each, "
+                      f"{done.web:.1%} of one for the web process", flush=True)  # fmt: skip
     return {
         "delays": delays,
         "rates": {way: [one.rate for one in found] for way, found in drains.items()},
         "processor": {way: [one.processor for one in found] for way, found in drains.items()},
+        "web": {way: [one.web for one in found] for way, found in drains.items()},
     }
 
 
 @dataclass(frozen=True)
 class Drained:
-    """Jobs a second, and seconds of a processor that the workers took for each."""
+    """Jobs a second; seconds of a processor that the workers and their database sessions took for
+    each, and that the web process took for each second."""
 
     rate: float
     processor: float
+    web: float
 
 
 def _prepare(server: Server) -> None:
@@ -117,12 +124,17 @@ def _drain(server: Server, name: str, redis_url: str, jobs: int, *, watched: boo
             stack.enter_context(Readers(site.web, PATH, site.cookie, sockets=SOCKETS))
         watch = stack.enter_context(server.connect(database))
         stack.enter_context(site.workers())
-        taken: list[float] = []
+        taken: list[tuple[float, float]] = []
         rate = rate_of(
             server, database, AFTERSAVE, watch, [task.pk for task in tasks], site,
-            begun=lambda: taken.append(site.processor_of_workers()),
+            begun=lambda: taken.append((site.processor_of_workers(watch), site.processor_of_web())),
         )  # fmt: skip
-        return Drained(rate, (site.processor_of_workers() - taken[0]) / jobs)
+        workers, web = taken[0]
+        return Drained(
+            rate,
+            processor=(site.processor_of_workers(watch) - workers) / jobs,
+            web=(site.processor_of_web() - web) * rate / jobs,
+        )
 
 
 def _marked_tasks() -> list[int]:
@@ -175,11 +187,12 @@ class _Site:
         self.cookie = _sign_in()
 
     @contextmanager
-    def process(self, *words: object) -> Iterator[None]:
+    def process(self, *words: object, **variables: str) -> Iterator[None]:
         log = (self.folder / f"site-{len(self.started)}.log").open("wb")
         started = subprocess.Popen(
             [sys.executable, *map(str, words)],
-            cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            cwd=ROOT, env=self.environment | variables,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
         self.started.append(started)
         try:
@@ -190,12 +203,19 @@ class _Site:
             log.close()
 
     def workers(self, *options: str) -> Any:
-        return self.process("manage.py", "runworker", "--processes", PROCESSES, *options)
+        words = ("manage.py", "runworker", "--processes", PROCESSES, *options)
+        return self.process(*words, PGAPPNAME=WORKERS)
 
-    def processor_of_workers(self) -> float:
-        """Seconds that the runner processes have taken so far."""
+    def processor_of_workers(self, watch: psycopg.Connection) -> float:
+        """Seconds that the runner processes and their sessions' backends have taken so far."""
         runners = psutil.Process(self.started[-1].pid).children(recursive=True)
-        return sum(sum(runner.cpu_times()[:2]) for runner in runners)
+        sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+        backends = [psutil.Process(pid) for (pid,) in watch.execute(sessions, [WORKERS])]
+        return sum(sum(one.cpu_times()[:2]) for one in (*runners, *backends))
+
+    def processor_of_web(self) -> float:
+        """Seconds that the web server has taken so far."""
+        return sum(psutil.Process(self.started[0].pid).cpu_times()[:2])
 
     def check(self) -> None:
         for one in self.started:
