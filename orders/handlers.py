@@ -40,7 +40,7 @@ def _already(order: Order) -> dict[str, Any]:
 def check_recipient(data: dict[str, Any]) -> None:
     """Raises ValueError unless the mail would go to an address."""
     try:
-        validate_email(data.get("to", ""))
+        validate_email(str(data.get("to")))
     except ValidationError:
         raise ValueError(f"“to” must be an e-mail address, not {data.get('to')!r}.") from None
 

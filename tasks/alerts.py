@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,7 +27,7 @@ from tasks.figures import oldest_due
 from tasks.handlers import OWN
 from tasks.models import Alert, Incident, Queue, Worker
 from tasks.models.addresses import absolute
-from tasks.why import serving, worker_command
+from tasks.serving import serving, worker_command
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +74,10 @@ def watch(using: str) -> list[Cause]:
     """
     found = [cause for look in LOOKS for cause in look(using)]
     now = timezone.now()
-    fresh = [cause for cause in found if _claim(using, cause, now)]
-    again = [cause for cause in found if cause not in fresh and _claim_again(using, cause, now)]
+    rows = Alert.objects.using(using).filter(cause__in=[cause.key for cause in found])
+    last = {alert.cause: alert for alert in rows}
+    fresh = [cause for cause in found if _claim(using, cause, last.get(cause.key), now)]
+    again = [cause for cause in found if _claim_again(using, last.get(cause.key), now)]
     for cause in fresh:
         signals.alert_raised.send_robust(None, using=using, cause=cause)
     told = [*fresh, *again]
@@ -118,10 +120,16 @@ def _of_incident(incident: Incident) -> Cause:
     )
 
 
-def overdue_queues(using: str) -> list[Cause]:
-    """Queues, paused ones apart, whose oldest due task is older than ALERT_OLDEST_DUE says."""
+def standing_queues(using: str) -> list[Cause]:
+    """Queues, paused ones apart, whose oldest due task is older than ALERT_OLDEST_DUE says, and
+    those with due tasks and no living worker that serves them."""
+    ages = _ages(using)
+    return [*_overdue_queues(ages), *_unserved_queues(using, ages)]
+
+
+def _overdue_queues(ages: Mapping[str, float]) -> list[Cause]:
     causes = []
-    for queue, age in _ages(using).items():
+    for queue, age in ages.items():
         limit = longest_due(queue)
         if limit is not None and age > limit:
             causes.append(_overdue(queue, age, limit))
@@ -144,9 +152,8 @@ def _overdue(queue: str, age: float, limit: float) -> Cause:
     )
 
 
-def unserved_queues(using: str) -> list[Cause]:
-    """Queues, paused ones apart, with due tasks and no living worker that serves them."""
-    waiting = {queue: age for queue, age in _ages(using).items() if age > UNSERVED}
+def _unserved_queues(using: str, ages: Mapping[str, float]) -> list[Cause]:
+    waiting = {queue: age for queue, age in ages.items() if age > UNSERVED}
     if not waiting:
         return []
     served = serving(using)
@@ -191,8 +198,7 @@ def _lost(host: str, workers: Sequence[Worker]) -> Cause:
 
 LOOKS: tuple[Callable[[str], list[Cause]], ...] = (
     new_incidents,
-    overdue_queues,
-    unserved_queues,
+    standing_queues,
     lost_workers,
 )
 
@@ -227,22 +233,24 @@ def _ages(using: str) -> dict[str, float]:
     }
 
 
-def _claim(using: str, cause: Cause, now: datetime) -> bool:
+def _claim(using: str, cause: Cause, last: Alert | None, now: datetime) -> bool:
     """Whether it is for us to tell of ``cause``, for the first time in an hour."""
     alerts = Alert.objects.using(using)
-    _alert, created = alerts.get_or_create(cause=cause.key, defaults={"at": now})
-    if created:
-        return True
-    quiet = Q(sent_at__lte=now - ONCE_IN)
-    if cause.since is not None:
-        quiet &= Q(sent_at__lt=cause.since)
-    return alerts.filter(quiet, cause=cause.key).update(at=now, sent_at=None) == 1
+    if last is None:
+        return alerts.get_or_create(cause=cause.key, defaults={"at": now})[1]
+    sent = last.sent_at
+    if sent is None or sent > now - ONCE_IN or (cause.since and sent >= cause.since):
+        return False
+    # As it was found: of those who found it the same one goes on.
+    return alerts.filter(pk=last.pk, sent_at=sent).update(at=now, sent_at=None) == 1
 
 
-def _claim_again(using: str, cause: Cause, now: datetime) -> bool:
+def _claim_again(using: str, last: Alert | None, now: datetime) -> bool:
     """Whether somebody began to tell of it, failed, and it is for us to go on."""
-    unsent = Alert.objects.using(using).filter(cause=cause.key, sent_at__isnull=True)
-    return unsent.filter(at__lte=now - GIVE_UP).update(at=now) == 1
+    if last is None or last.sent_at or last.at > now - GIVE_UP:
+        return False
+    same = Alert.objects.using(using).filter(pk=last.pk, sent_at=None, at=last.at)
+    return same.update(at=now) == 1
 
 
 def _mail(causes: Sequence[Cause]) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.db import connections
 
 from tasks.after_commit import call_after_commit
 from tasks.conf import aftersave_settings
 from tasks.layer import crossing_layer
+from tasks.sender import sender
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +27,10 @@ SILENCE = 0.020
 LOOK_AGAIN = 0.025
 #: Without waiting for the disk: what must not be lost was committed before.
 NOTIFY = "SELECT pg_notify(%s, %s), set_config('synchronous_commit', 'off', true)"
+#: Stands for all queues.
+ANY = "*"
 _LONGEST_PAYLOAD = 7000
+_MOST_NAMED = 100
 
 _last_rung: dict[tuple[str, str], float] = {}
 
@@ -54,12 +61,51 @@ def _send(using: str, queues: list[str]) -> None:
     if connection.vendor == "postgresql" and aftersave_settings.session_alias(using):
         payload = ",".join(queues)
         if len(payload.encode()) > _LONGEST_PAYLOAD:
-            payload = "*"
+            payload = ANY
         with connection.cursor() as cursor:
             cursor.execute(NOTIFY, [CHANNEL, payload])
         return
-    layer = crossing_layer()
-    if layer is not None:
-        async_to_sync(layer.group_send)(
-            GROUP, {"type": "aftersave.ring", "using": using, "queues": queues}
-        )
+    if crossing_layer() is not None:
+        _ring(using).add(queues)
+
+
+class _Ring:
+    """What is still to be rung for one database: queues, however often each was named."""
+
+    group = GROUP
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self._lock = threading.Lock()
+        self._queues: dict[str, int] = {}
+
+    def add(self, queues: Iterable[str]) -> None:
+        """Ring for these too, at once where the server of the Channels layer answers."""
+        self.put_back(dict.fromkeys(queues, 1))
+        sender.wake(self)
+
+    def due_at(self) -> float:
+        return -math.inf if self._queues else math.inf
+
+    def take(self) -> dict[str, int]:
+        with self._lock:
+            queues, self._queues = self._queues, {}
+        return queues
+
+    def put_back(self, changes: Mapping[str, int]) -> None:
+        with self._lock:
+            self._queues.update(changes)
+            if len(self._queues) > _MOST_NAMED:
+                self._queues = {ANY: 1}
+
+    def message(self, changes: Mapping[str, int]) -> dict[str, Any]:
+        return {"type": "aftersave.ring", "using": self.using, "queues": list(changes)}
+
+
+_rings: dict[str, _Ring] = {}
+# In a forked child nobody frees a lock that another thread of the parent held.
+os.register_at_fork(after_in_child=lambda: _rings.clear())
+
+
+def _ring(using: str) -> _Ring:
+    return _rings.get(using) or _rings.setdefault(using, _Ring(using))

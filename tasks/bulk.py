@@ -13,15 +13,14 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, router, transaction
 from django.db.models import Q
 
-from tasks import page_bell
 from tasks.actions import MOVES, name_of
 from tasks.enqueueing import enqueue
 from tasks.exceptions import BulkRefused
 from tasks.handlers import OWN
-from tasks.models import BulkAction, Incident, Task, TaskEvent
+from tasks.models import BulkAction, Incident, Task
 from tasks.models.clock import DatabaseNow
 from tasks.text import LONGEST_REASON, clean
-from tasks.transitions import announce
+from tasks.transitions import Deed, record_beside
 
 if TYPE_CHECKING:
     from tasks.dashboard.counting import Count
@@ -252,15 +251,8 @@ def _record(
     reason: str,
     incident: Incident | None = None,
 ) -> None:
-    event = TaskEvent.objects.using(using).create(
-        about=bulk,
-        incident=incident,
-        who=name_of(by),
-        action=action,
-        reason=clean(reason, LONGEST_REASON),
-    )
-    announce(using, [event])
-    page_bell.changed_after_commit(using, [OWN])
+    deed = Deed(action=action, who=name_of(by), reason=reason, incident=incident)
+    record_beside(using, deed, about=bulk)
 
 
 def _alias(bulk: BulkAction) -> str:

@@ -111,7 +111,29 @@ def check_app_order(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_record_models(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E004: a model whose key cannot be kept in one column."""
+    """E004: a model whose key cannot be kept in one column. E010: or not as text."""
+    return [
+        *(_unreadable(model) for model in declaring if _is_no_text(model)),
+        *_composite(),
+    ]
+
+
+def _is_no_text(model: type[models.Model]) -> bool:
+    return isinstance(model._meta.pk, models.BinaryField | models.JSONField)
+
+
+def _unreadable(model: type[models.Model]) -> checks.CheckMessage:
+    return checks.Error(
+        f"{model._meta.label} has a TaskRelation and a {type(model._meta.pk).__name__} as its "
+        "primary key.",
+        hint="Tasks keep the key as text, and this one cannot be read back from it: nobody would "
+        "find the record of a task. Give the model a key of another kind.",
+        obj=model,
+        id="aftersave.E010",
+    )
+
+
+def _composite() -> list[checks.CheckMessage]:
     return [
         checks.Error(
             f"{model._meta.label} has a TaskRelation and a composite primary key.",

@@ -12,14 +12,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q, QuerySet, Subquery, Sum, Value
+from django.db import connections
+from django.db.models import Min, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from tasks.handlers import split_name
 from tasks.histogram import Histogram
 from tasks.models import Figure, Task
-from tasks.models.queryset import DUE_SQL
+from tasks.models.due import DUE_SQL, LEVELS_SQL
 
 MINUTE, TEN_MINUTES, HOUR = 60, 600, 3600
 #: What is stored, from fine to coarse: minutes by process, then sums over all processes.
@@ -151,40 +152,26 @@ def by_name(using: str, *, since: datetime, until: datetime | None = None) -> di
     return found
 
 
-# Per queue and priority one probe of tasks_claim, not each row: a loose index scan, as workers do.
-_OLDEST_DUE = """
-WITH RECURSIVE lane(queue) AS (
-    SELECT min(task.queue) FROM tasks_task task WHERE {due}
-    UNION ALL
-    SELECT (SELECT min(task.queue) FROM tasks_task task
-            WHERE {due} AND task.queue > lane.queue)
-    FROM lane WHERE lane.queue IS NOT NULL
-), level(queue, priority) AS (
-    SELECT lane.queue, (SELECT max(task.priority) FROM tasks_task task
-            WHERE {due} AND task.queue = lane.queue)
-    FROM lane WHERE lane.queue IS NOT NULL
-    UNION ALL
-    SELECT level.queue, (SELECT max(task.priority) FROM tasks_task task
-            WHERE {due} AND task.queue = level.queue
-              AND task.priority < level.priority)
-    FROM level WHERE level.priority IS NOT NULL
-)
-SELECT (SELECT task.id {oldest}) AS id, level.queue, (SELECT task.run_at {oldest}) AS run_at
-FROM level WHERE level.priority IS NOT NULL
-""".format(
-    due=DUE_SQL,
-    oldest=f"""
+_OLDEST = f"""
     FROM tasks_task task
-    WHERE {DUE_SQL} AND task.queue = level.queue
-      AND task.priority = level.priority
-    ORDER BY task.queue, task.priority DESC, task.run_at, task.id LIMIT 1""",
-)
+    WHERE {DUE_SQL} AND task.queue = level.queue AND task.priority = level.priority
+    ORDER BY task.queue, task.priority DESC, task.run_at, task.id LIMIT 1
+"""
+_OLDEST_DUE = f"""
+WITH RECURSIVE {LEVELS_SQL}
+SELECT (SELECT task.id {_OLDEST}) AS id, level.queue, (SELECT task.run_at {_OLDEST}) AS run_at
+FROM level WHERE level.priority IS NOT NULL
+"""
 
 
 def oldest_due(using: str) -> dict[str, datetime]:
     """For each queue with due tasks, paused or not, since when the oldest could have run."""
+    tasks = Task.objects.using(using)
+    if not connections[using].features.supports_partial_indexes:
+        oldest = tasks.due().order_by("queue").values("queue").annotate(since=Min("run_at"))
+        return dict(oldest.values_list("queue", "since"))
     found: dict[str, datetime] = {}
-    for task in Task.objects.using(using).raw(_OLDEST_DUE):
+    for task in tasks.raw(_OLDEST_DUE):
         found[task.queue] = min(task.run_at, found.get(task.queue, task.run_at))
     return found
 

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from tasks import actions
+from tasks import actions, page_bell
 from tasks.exceptions import TransitionRefused, UniqueKeyTaken
 from tasks.figures import HOUR, floor
 from tasks.models import (
@@ -29,11 +29,10 @@ from tasks.models import (
     TaskEvent,
     TaskQuerySet,
 )
-from tasks.text import clean
-from tasks.transitions import announce, lock
+from tasks.text import LONGEST_REASON, clean
+from tasks.transitions import Deed, lock, record_beside
 
 _LINK_LENGTH = 500
-_TEXT_LENGTH = 4000
 _TRIES = 10
 _AT_ONCE = 200
 #: A failure is older than the moment at which it was counted; outcomes may wait for their database.
@@ -143,7 +142,7 @@ def note(incident: Incident, *, by: object, text: str, link: str = "") -> bool:
     link = link.strip()
     if link and (not re.match(r"https?://[^\s]+$", link) or len(link) > _LINK_LENGTH):
         raise ValueError("A link starts with http:// or https:// and has at most 500 characters.")
-    text = clean(text, _TEXT_LENGTH)
+    text = clean(text, LONGEST_REASON)
     return _change(incident, "incident_note", by, Q(), reason=text, note=text, link=link)
 
 
@@ -155,14 +154,8 @@ def _change(
         rows = Incident.objects.using(using).filter(where, pk=incident.pk)
         won = rows.update(**columns) == 1
         if won:
-            event = TaskEvent.objects.using(using).create(
-                incident=incident,
-                at=timezone.now(),
-                who=actions.name_of(by),
-                action=action,
-                reason=clean(reason, _TEXT_LENGTH),
-            )
-            announce(using, [event])
+            deed = Deed(action=action, who=actions.name_of(by), reason=reason, incident=incident)
+            record_beside(using, deed)
     incident.refresh_from_db(using=using)
     return won
 
@@ -220,9 +213,12 @@ def refresh(using: str, now: datetime | None = None) -> int:
     incidents = Incident.objects.using(using)
     # The time stays, so that the next failure is news.
     muted = incidents.filter(status=Incident.Status.MUTED, muted_until__lte=now)
-    muted.update(status=Incident.Status.OPEN)
+    changed = muted.update(status=Incident.Status.OPEN)
     over = without_failed(incidents.filter(status__in=_ACTIVE)).order_by("last_seen_at")[:_AT_ONCE]
-    return sum(_resolve(using, incident, now) for incident in over if not _is_tried(incident))
+    resolved = sum(_resolve(using, incident, now) for incident in over if not _is_tried(incident))
+    if changed or resolved:
+        page_bell.changed_after_commit(using, [page_bell.ANY])
+    return resolved
 
 
 def without_failed(incidents: QuerySet[Incident]) -> QuerySet[Incident]:

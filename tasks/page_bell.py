@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import threading
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ from tasks.after_commit import call_after_commit
 from tasks.bell import NOTIFY
 from tasks.conf import aftersave_settings
 from tasks.layer import crossing_layer
-from tasks.sender import Sender
+from tasks.sender import sender
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ def _layer_crosses() -> bool:
 class _Bell:
     """What this process has to tell the pages of one database."""
 
+    group = GROUP
+
     def __init__(self, using: str) -> None:
         self.using = using
         self._lock = threading.Lock()
@@ -122,7 +125,7 @@ class _Bell:
         with self._lock:
             self._held.update(changes)
         if by == "redis":
-            _sender.wake(self)
+            sender.wake(self)
         elif self._is_time(changes):
             self._notify(self.take())
 
@@ -184,8 +187,11 @@ class _Bell:
             cursor.execute(NOTIFY, [CHANNEL, payload])
 
 
-_sender = Sender(GROUP)
 _bells: dict[str, _Bell] = {}
+
+
+# In a forked child nobody frees a lock that another thread of the parent held.
+os.register_at_fork(after_in_child=lambda: _bells.clear())
 
 
 def _bell(using: str) -> _Bell:

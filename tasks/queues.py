@@ -5,13 +5,13 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
-from tasks import bell, page_bell
+from tasks import bell
 from tasks.actions import name_of
 from tasks.exceptions import QueueCannotBePaused, QueueUnchanged
 from tasks.handlers import OWN
 from tasks.models import Queue, TaskEvent
 from tasks.text import LONGEST_REASON, clean
-from tasks.transitions import announce
+from tasks.transitions import Deed, record_beside
 
 
 def pause(using: str, queue: str, *, by: object = None, reason: str = "") -> TaskEvent:
@@ -28,7 +28,7 @@ def pause(using: str, queue: str, *, by: object = None, reason: str = "") -> Tas
         row.paused_at = timezone.now()
         row.paused_by, row.paused_reason = name_of(by), clean(reason, LONGEST_REASON)
         row.save(using=using)
-        return _record(using, "pause", queue, by, reason)
+        return record_beside(using, _deed("pause", by, reason), queue=queue)
 
 
 def resume(using: str, queue: str, *, by: object = None, reason: str = "") -> TaskEvent:
@@ -47,7 +47,7 @@ def resume(using: str, queue: str, *, by: object = None, reason: str = "") -> Ta
         row.paused_at, row.paused_by, row.paused_reason = None, "", ""
         row.save(using=using)
         bell.ring_after_commit(using, {queue})
-        return _record(using, "resume", queue, by, reason)
+        return record_beside(using, _deed("resume", by, reason), queue=queue)
 
 
 def _locked(using: str, queue: str) -> Queue:
@@ -56,10 +56,5 @@ def _locked(using: str, queue: str) -> Queue:
     return queues.select_for_update().get(pk=queue)
 
 
-def _record(using: str, action: str, queue: str, by: object, reason: str) -> TaskEvent:
-    event = TaskEvent.objects.using(using).create(
-        queue=queue, who=name_of(by), action=action, reason=clean(reason, LONGEST_REASON)
-    )
-    page_bell.changed_after_commit(using, [page_bell.ANY])
-    announce(using, [event])
-    return event
+def _deed(action: str, by: object, reason: str) -> Deed:
+    return Deed(action=action, who=name_of(by), reason=reason)

@@ -1,4 +1,4 @@
-"""Sends news to a group of the Channels layer in a thread: nobody waits for its server."""
+"""Sends news through the Channels layer in a thread: nobody waits for its server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ LONGEST_PAUSE = 5.0
 
 
 class Source(Protocol):
-    """Who has news: they are taken when they are sent, not when they happen."""
+    """Who has news for a group: they are taken when they are sent, not when they happen."""
+
+    group: str
 
     def due_at(self) -> float: ...  # time.monotonic()
     def take(self) -> dict[str, int]: ...
@@ -31,14 +33,18 @@ class Source(Protocol):
 
 
 class Sender:
-    """Starts its thread at the first news of a process, also of a forked one."""
+    """Starts its thread at the first news of a process, also of a forked one.
 
-    def __init__(self, group: str) -> None:
-        self.group = group
+    A source is in line once, however much news it has, and the sources take turns. So a server
+    that does not answer piles nothing up: what happens meanwhile goes with the next message.
+    """
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process = 0
         self._closing = False
         atexit.register(self.finish)
+        os.register_at_fork(after_in_child=self._forget)
 
     def wake(self, source: Source) -> None:
         """Send what ``source`` has, at once or in a moment; any thread."""
@@ -47,8 +53,14 @@ class Sender:
                 if self._process != os.getpid():
                     self._start()
         self._waiting[source] = None
-        if source.due_at() < self._awake_at:
+        if self._time_of(source) < self._awake_at:
             self._news.set()
+
+    def _forget(self) -> None:
+        """In a forked child: its thread is not there, whoever held the lock neither."""
+        self._lock = threading.Lock()
+        self._process = 0
+        self._closing = False
 
     def _start(self) -> None:
         self._news = threading.Event()
@@ -57,7 +69,7 @@ class Sender:
         self._pause = FIRST_PAUSE
         self._not_before = 0.0
         self._awake_at = math.inf
-        self._thread = threading.Thread(target=self._run, name="page bell", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
         self._thread.start()
         self._process = os.getpid()
 
@@ -67,22 +79,27 @@ class Sender:
             self._closing = True
             self._news.set()
             self._thread.join(GOODBYE)
+            if self._thread.is_alive():
+                logger.warning("The channel layer takes no news; the last are not told.")
 
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
         while self._waiting or not self._closing:
             self._sleep()
             for source in list(self._waiting):
-                if source.due_at() <= time.monotonic() or self._closing:
+                if self._time_of(source) <= time.monotonic() or self._closing:
                     del self._waiting[source]
                     self._try_to_send(loop, source)
+
+    def _time_of(self, source: Source) -> float:
+        return max(source.due_at(), self._not_before)
 
     def _sleep(self) -> None:
         """Until news come, or until those are due that wait."""
         # Whoever comes while this is found out wakes us.
         self._awake_at = math.inf
-        due_at = min((source.due_at() for source in list(self._waiting)), default=math.inf)
-        self._awake_at = max(due_at, self._not_before)
+        times = [self._time_of(source) for source in list(self._waiting)]
+        self._awake_at = min(times, default=math.inf)
         wait = self._awake_at - time.monotonic()
         if not self._closing and wait > 0:
             self._news.wait(None if math.isinf(wait) else wait)
@@ -97,19 +114,24 @@ class Sender:
         # What a layer raises is anybody's guess.
         except Exception as error:
             self._layer = None
-            if not self._closing:
-                source.put_back(changes)
-                self._waiting[source] = None
-                self._not_before = time.monotonic() + self._pause
-                _complain(error, self._pause)
-                self._pause = min(LONGEST_PAUSE, self._pause * 2)
+            kind = f"{type(error).__name__}: {error}"
+            if self._closing:
+                logger.warning("The channel layer takes no news (%s); they are not told.", kind)
+            else:
+                self._try_again(source, changes, kind)
+
+    def _try_again(self, source: Source, changes: Mapping[str, int], why: str) -> None:
+        source.put_back(changes)
+        self._waiting[source] = None
+        self._not_before = time.monotonic() + self._pause
+        logger.warning("The channel layer takes no news (%s); again in %.1f s.", why, self._pause)
+        self._pause = min(LONGEST_PAUSE, self._pause * 2)
 
     async def _send(self, layer: Any, source: Source, changes: Mapping[str, int]) -> None:
         if changes:
             async with asyncio.timeout(PATIENCE):
-                await layer.group_send(self.group, source.message(changes))
+                await layer.group_send(source.group, source.message(changes))
 
 
-def _complain(error: Exception, pause: float) -> None:
-    kind = type(error).__name__
-    logger.warning("The channel layer takes no news (%s: %s); again in %.1f s.", kind, error, pause)
+#: One thread of a process for all its news.
+sender = Sender()

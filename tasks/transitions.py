@@ -218,30 +218,39 @@ def write_completed(using: str, rows: list[Task], line: str) -> None:
 def record(using: str, rows: Sequence[Task], deed: Deed, **changes: Any) -> dict[int, TaskEvent]:
     """Write one event for each task; listeners hear of them after the commit."""
     now = timezone.now()
-    events = [
-        TaskEvent(
-            task=row,
-            at=now,
-            who=deed.who,
-            action=deed.action,
-            reason=clean(deed.reason, LONGEST_REASON),
-            bulk=deed.bulk,
-            incident=deed.incident,
-            **changes,
-        )
-        for row in rows
-    ]
+    events = [_event(deed, task=row, at=now, **changes) for row in rows]
     if len(events) == 1:
         events[0].save(using=using, force_insert=True)
     else:
         TaskEvent.objects.using(using).bulk_create(events)
     page_bell.changed_after_commit(using, (row.queue for row in rows))
-    announce(using, events)
+    _announce(using, events)
     return {event.task_id: event for event in events if event.task_id}
 
 
-def announce(using: str, events: Iterable[TaskEvent]) -> None:
-    """Tell listeners what staff did, once it is committed."""
+def record_beside(
+    using: str, deed: Deed, *, queue: str = "", about: BulkAction | None = None
+) -> TaskEvent:
+    """Write the event of what was done to no task: to a queue, an incident or a bulk action."""
+    event = _event(deed, queue=queue, about=about)
+    event.save(using=using, force_insert=True)
+    page_bell.changed_after_commit(using, [page_bell.ANY])
+    _announce(using, [event])
+    return event
+
+
+def _event(deed: Deed, **columns: Any) -> TaskEvent:
+    return TaskEvent(
+        who=deed.who,
+        action=deed.action,
+        reason=clean(deed.reason, LONGEST_REASON),
+        bulk=deed.bulk,
+        incident=deed.incident,
+        **columns,
+    )
+
+
+def _announce(using: str, events: Iterable[TaskEvent]) -> None:
     if signals.staff_acted.has_listeners():
         for event in events:
             send = partial(signals.staff_acted.send_robust, None, using=using, event=event)

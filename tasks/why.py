@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from django.db.models import DateTimeField, ExpressionWrapper, Value
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from tasks.conf import aftersave_settings
-from tasks.handlers import OWN, registry
+from tasks.handlers import registry
 from tasks.models import Prerequisite, Queue, State, Task, Worker
-from tasks.models.clock import DatabaseNow
 from tasks.redact import redact_text
+from tasks.serving import Serving, serving, worker_command
 from tasks.settle import RECORD_DELETED
 
 #: Stands in ``Reason.pattern`` where the time goes.
@@ -32,6 +29,7 @@ _MOST_LINKS = 1000
 class Remedy:
     """What helps: ``kind`` is ``action`` (on ``task_id`` or ``queue``), ``task`` (look at
     ``task_id``), ``command`` (to be typed), ``address`` (``url``) or ``advice`` (``text`` alone).
+    ``paused_at``: the pause of ``queue`` that it ends.
     """
 
     kind: str
@@ -39,6 +37,7 @@ class Remedy:
     action: str = ""
     task_id: int | None = None
     queue: str = ""
+    paused_at: datetime | None = None
     command: str = ""
     url: str = ""
 
@@ -79,32 +78,6 @@ def whys(tasks: Iterable[Task]) -> dict[int, Reason]:
     return {task.pk: _reason(task, known) for task in given}
 
 
-@dataclass(frozen=True)
-class Serving:
-    """Which queues live workers serve; ``every`` when one of them serves all."""
-
-    queues: frozenset[str]
-    every: bool
-    any_worker: bool
-
-    def serves(self, queue: str) -> bool:
-        """Whether a live worker claims from ``queue``."""
-        return self.every or queue in self.queues or (queue == OWN and self.any_worker)
-
-
-def serving(using: str) -> Serving:
-    """Ask for the workers that live; one that is silent too long counts as dead."""
-    limit = Value(timedelta(seconds=aftersave_settings.HEARTBEAT_LIMIT))
-    oldest = ExpressionWrapper(DatabaseNow() - limit, output_field=DateTimeField())
-    living = Worker.objects.using(using).alive().filter(heartbeat_at__gte=oldest)
-    served = list(living.values_list("queues", flat=True))
-    return Serving(
-        queues=frozenset(queue for queues in served for queue in queues),
-        every=not all(served),
-        any_worker=bool(served),
-    )
-
-
 @dataclass
 class _Known:
     """What the reasons of some tasks depend on beside their own rows."""
@@ -113,7 +86,7 @@ class _Known:
     tasks: Collection[Task]
     prerequisites: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     paused: dict[str, Queue] = field(default_factory=dict)
-    serving: Serving = Serving(frozenset(), every=False, any_worker=False)
+    serving: Serving = field(default_factory=Serving)
     workers: dict[int, Worker] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -254,11 +227,6 @@ def _obstacle(task: Task, known: _Known) -> Reason | None:
     return None
 
 
-def worker_command(queue: str) -> str:
-    """What starts a worker for ``queue``."""
-    return f"python manage.py runworker --queues {shlex.quote(queue)}"
-
-
 def _paused(queue: Queue) -> Reason:
     values = {"queue": queue.name, "who": queue.paused_by, "time": TIME}
     if queue.paused_by:
@@ -272,6 +240,7 @@ def _paused(queue: Queue) -> Reason:
         text=_("Resume the queue %(queue)s") % values,
         action="resume",
         queue=str(queue.name),
+        paused_at=queue.paused_at,
     )
     return Reason(kind="paused", pattern=text, at=queue.paused_at, remedies=(resume,))
 

@@ -84,6 +84,17 @@ def redis_url(redis_server: Redis) -> str:
 
 
 @pytest.fixture
+def redis_layer(redis_url: str, settings: Any) -> None:
+    """Channels through Redis."""
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [redis_url]},
+        }
+    }
+
+
+@pytest.fixture
 def smtp_server() -> Iterator[Mailbox]:
     mailbox = Mailbox()
     yield mailbox

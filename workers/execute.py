@@ -20,7 +20,7 @@ from tasks.exceptions import InvalidHandler, LeaseLost, RecordGone
 from tasks.handlers import Cancel, Fail, Retry, Snooze, current_task
 from tasks.models import Failure, State, Task
 from tasks.redact import redacted_beginning, redacted_end
-from tasks.settle import Ending, settle_own
+from tasks.settle import RECORD_DELETED, Ending, settle_own
 from tasks.text import clean, cut, encode_result, one_line
 from workers import log
 from workers.attempt import Attempt, Later, Outcome, Written
@@ -28,7 +28,6 @@ from workers.attempt import Attempt, Later, Outcome, Written
 _MESSAGE_LIMIT = 4096
 #: A hundred years: later times do not fit every database.
 _LONGEST_WAIT = 100 * 365 * 86400.0
-RECORD_DELETED = "record deleted"
 
 
 def execute(attempt: Attempt) -> Outcome:

@@ -8,15 +8,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from django.db import transaction
-from django.db.models import F
 from django.db.utils import Error as DatabaseError
 
 from tasks.locks import is_busy
-from tasks.models import FINAL, Failure, LogLine, State, Task
+from tasks.models import FINAL, LogLine, State, Task
 from tasks.settle import Ending, settle
 from workers import log
 from workers.attempt import Attempt, GivenBack, Later, Outcome, Written
+from workers.outcomes import Said, give_back, reschedule, write_said
 from workers.refusal import about_content
 
 FLUSH_DELAY = 0.015
@@ -27,7 +26,6 @@ _AT_ONCE = 1000
 _BYTES_AT_ONCE = 8 * 1024 * 1024
 
 Row = TypeVar("Row", Ending, Later, GivenBack)
-Said = tuple[Attempt, LogLine | None]
 
 
 class Flusher:
@@ -233,7 +231,7 @@ class Flusher:
     def _write_said(self, worker_id: int, said: Sequence[Said]) -> list[Said]:
         """Write lines and progress or, where some are refused, all others; returns the locked."""
         try:
-            return _write_said(self.using, worker_id, said)
+            return write_said(self.using, worker_id, said)
         except DatabaseError as error:
             if is_busy(error):
                 return list(said)
@@ -255,81 +253,3 @@ def _strip(row: Row) -> None:
         plain = row.failure.message.encode("ascii", "replace").replace(b"\0", b"?")
         row.failure.message = plain.decode()[:200]
         row.failure.traceback = ""
-
-
-def _write_said(using: str, worker_id: int, said: Sequence[Said]) -> list[Said]:
-    attempts = {attempt.task.pk: attempt for attempt, _ in said}
-    rows = Task.objects.using(using).filter(pk__in=list(attempts), worker_id=worker_id)
-    with transaction.atomic(using=using):
-        # Whatever their state: an atomic handler has ended its task before its lines come here.
-        locked = dict(rows.locked(skip=True).values_list("pk", "lease"))
-        ours = [entry for entry in said if locked.get(entry[0].task.pk) == entry[0].task.lease]
-        lines = [line for _, line in ours if line is not None]
-        LogLine.objects.using(using).bulk_create(lines, batch_size=1000)
-        for attempt in {attempt for attempt, line in ours if line is None}:
-            # First the flag: what is told from here on is said anew.
-            attempt.has_said_progress = False
-            one = Task.objects.using(using).filter(pk=attempt.task.pk)
-            one.update(progress_value=attempt.told_progress)
-    if len(ours) == len(said):
-        return []
-    held = dict(rows.values_list("pk", "lease"))
-    return [
-        entry
-        for entry in said
-        if entry[0].task.pk not in locked and held.get(entry[0].task.pk) == entry[0].task.lease
-    ]
-
-
-def held_rows(using: str, worker_id: int, leases: dict[int, int]) -> set[int]:
-    """Lock the running tasks that ``worker_id`` holds under these leases, skipping locked ones."""
-    rows = Task.objects.using(using).filter(
-        pk__in=list(leases), state=State.RUNNING, worker_id=worker_id
-    )
-    found = rows.locked(skip=True).values_list("pk", "lease")
-    return {pk for pk, lease in found if leases[pk] == lease}
-
-
-def reschedule(using: str, worker_id: int, laters: Sequence[Later]) -> set[int]:
-    """Schedule tasks again, keep the failures, refund what snoozes; returns the ids written."""
-    with transaction.atomic(using=using):
-        held = held_rows(using, worker_id, {later.task_id: later.lease for later in laters})
-        mine = [later for later in laters if later.task_id in held]
-        for later in mine:
-            Task.objects.using(using).filter(pk=later.task_id).update(
-                state=State.SCHEDULED,
-                run_at=later.run_at,
-                due=later.due,
-                started_at=later.started_at,
-                worker_id=None,
-                attempts=F("attempts") if later.failure else F("attempts") - 1,
-            )
-        failures = [later.failure for later in mine if later.failure]
-        Failure.objects.using(using).bulk_create(failures)
-    return held
-
-
-def give_back(using: str, worker_id: int, rows: Sequence[GivenBack]) -> set[int]:
-    """Put tasks back where they stood, with the attempt refunded; returns the ids written."""
-    with transaction.atomic(using=using):
-        held = held_rows(using, worker_id, {row.task_id: row.lease for row in rows})
-        Task.objects.using(using).filter(pk__in=held).update(**RETURNED, attempts=F("attempts") - 1)
-    return held
-
-
-#: What a task looks like that goes back to the front of its queue.
-RETURNED: dict[str, Any] = {
-    "state": State.SCHEDULED,
-    "due": True,
-    "worker_id": None,
-    "started_at": None,
-}
-
-
-def mark_started(using: str, worker_id: int, attempt: Attempt) -> bool:
-    """Write that the last allowed attempt enters its handler; False when the lease is lost."""
-    task = attempt.task
-    rows = Task.objects.using(using).filter(
-        pk=task.pk, lease=task.lease, worker_id=worker_id, state=State.RUNNING
-    )
-    return rows.update(started_at=attempt.clock.now()) == 1

@@ -146,7 +146,7 @@ class Hands:
         self.flusher.wake()
 
     def collect(self) -> list[Later]:
-        """Free the slots of what has ended; returns those to be tried again."""
+        """Free the slots of what has ended; returns those to be tried again later."""
         laters: list[Later] = []
         while self._ended:
             attempt, outcome = self._ended.popleft()
@@ -155,15 +155,20 @@ class Hands:
             if attempt.lost:
                 log.lease_lost(attempt.task.pk)
                 continue
-            if isinstance(outcome, Later):
+            if isinstance(outcome, Later) and not outcome.due:
                 laters.append(outcome)
         return laters
 
-    def count_written(self) -> None:
-        """Count the attempts whose outcomes are in the database."""
+    def count_written(self) -> set[str]:
+        """Count the attempts whose outcomes are in the database; returns the queues of those that
+        are due again at once."""
+        due: set[str] = set()
         for attempt, outcome in self.flusher.written:
             self.tally.add(attempt, outcome)
+            if isinstance(outcome, Later) and outcome.due:
+                due.add(attempt.task.queue)
         self.flusher.written.clear()
+        return due
 
     def return_unstarted(self, older_than: float = STALE_AFTER) -> int:
         """Give back what waited for a slot for so many seconds; returns how many."""

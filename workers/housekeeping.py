@@ -87,6 +87,11 @@ class Housekeeping:
             self._next_at = time.monotonic() + QUIET * random.uniform(0.5, 1.5)
             return not self._stopped
 
+    def _watch(self, using: str) -> None:
+        if alerts.watch(using):
+            # A mail that could not be sent is tried again then.
+            self.soon(BUSY)
+
     def round(self) -> None:
         """Do all that is due; what fails is logged and done the next time."""
         jobs: list[tuple[str, Callable[[str], object]]] = [
@@ -97,7 +102,7 @@ class Housekeeping:
             self._prune_at = time.monotonic() + PRUNE_EVERY * random.uniform(0.5, 1.5)
             jobs.append(("pruning", leftovers.prune))
         # The last one: a mail server may take its time.
-        jobs.append(("alerts", alerts.watch))
+        jobs.append(("alerts", self._watch))
         for name, job in jobs:
             try:
                 job(self.using)

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from tasks.conf import aftersave_settings
 from tasks.handlers import OWN
-from tasks.models import State, Task, Worker
+from tasks.models import Queue, State, Task, Worker
 from tasks.models.clock import DatabaseNow
-from tasks.models.queryset import DUE_SQL
+from tasks.models.due import LANES_SQL
 
 BEAT_EVERY = 5.0
 #: Locks say nothing about workers until the server has been up for so long.
@@ -33,15 +33,8 @@ class Seen:
     orphaned: bool = False
 
 
-# Queues with due work by a loose index scan: one probe of tasks_claim for each queue, not each row.
 DUE_QUEUES = f"""
-WITH RECURSIVE lane(queue) AS (
-    SELECT min(task.queue) FROM tasks_task task WHERE {DUE_SQL}
-    UNION ALL
-    SELECT (SELECT min(task.queue) FROM tasks_task task
-            WHERE {DUE_SQL} AND task.queue > lane.queue)
-    FROM lane WHERE lane.queue IS NOT NULL
-)
+WITH RECURSIVE {LANES_SQL}
 SELECT queue FROM lane WHERE queue IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM tasks_queue
     WHERE name = lane.queue AND paused_at IS NOT NULL AND name <> '{OWN}')
@@ -99,9 +92,21 @@ def look(using: str, me: int) -> Seen:
 
 def due_queues(using: str) -> list[str]:
     """Names of the queues with due work, paused ones left out."""
+    if not connections[using].features.supports_partial_indexes:
+        return _due_queues_one_by_one(using)
     with connections[using].cursor() as cursor:
         cursor.execute(DUE_QUEUES)
         return [row[0] for row in cursor.fetchall()]
+
+
+def _due_queues_one_by_one(using: str) -> list[str]:
+    due = Task.objects.using(using).due().order_by("queue").values_list("queue", flat=True)
+    found: list[str] = []
+    while queues := list(due.filter(queue__gt=found[-1] if found else "")[:1]):
+        found += queues
+    rows = Queue.objects.using(using).filter(paused_at__isnull=False).exclude(name=OWN)
+    paused = set(rows.values_list("name", flat=True))
+    return [queue for queue in found if queue not in paused]
 
 
 def _look_in_steps(using: str, me: int) -> Seen:

@@ -18,8 +18,8 @@ from tasks.models.clock import DatabaseNow
 from tasks.settle import settle_by_hand
 from tasks.summing import count_lost
 from workers import log
-from workers.finish import RETURNED
 from workers.look import Seen
+from workers.outcomes import RETURNED
 
 WORKER_LOST = "worker lost"
 LOST_EXCEPTION = "workers.WorkerLost"

@@ -9,22 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connections, transaction
-from django.db.models import F
+from django.db import connections
 from django.db.utils import Error as DatabaseError
 
 from tasks import page_bell
 from tasks.conf import aftersave_settings
-from tasks.models import Task
 from workers import log
 from workers.attempt import Attempt, Clock
 from workers.capture import capture_logging
 from workers.claim import claim
-from workers.finish import RETURNED, Flusher, mark_started
+from workers.finish import Flusher
 from workers.hands import Hands
 from workers.housekeeping import Housekeeping
 from workers.lanes import Lanes
 from workers.membership import Membership
+from workers.outcomes import mark_started, return_unknown
 from workers.timekeeper import Timekeeper
 from workers.waiting import Alarm
 
@@ -167,7 +166,7 @@ class Runner:
         due_at = self.flusher.due_at(idle=not self.hands.busy)
         if due_at is not None and due_at <= now:
             self.flusher.flush(self.membership.id)
-            self.hands.count_written()
+            self.lanes.add(self.hands.count_written())
             self._tell_pages()
 
     def _tell_pages(self) -> None:
@@ -321,13 +320,6 @@ class Runner:
         self.times.start_over()
 
     def _return_unknown(self) -> None:
-        """Give back what was claimed for us in a statement whose answer was lost."""
         known = [attempt.task.pk for attempt in self.hands.held()] + self.flusher.pending()
-        ours = Task.objects.using(self.using).running().filter(worker_id=self.membership.id)
-        unknown = list(ours.exclude(pk__in=known).values_list("pk", flat=True))
-        if unknown:
-            with transaction.atomic(using=self.using):
-                rows = ours.filter(pk__in=unknown).locked(skip=True)
-                ids = list(rows.values_list("pk", flat=True))
-                ours.filter(pk__in=ids).update(**RETURNED, attempts=F("attempts") - 1)
+        return_unknown(self.using, self.membership.id, known)
         self.recount_at = time.monotonic() + RECOUNT_EVERY

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections, models, router
 from django.db.models import Value
 from django.db.models.functions import Cast, Replace
 from django.http import HttpRequest
+from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 else:
     _Mixed = object
 
-#: Records that the filter finds where the database cannot compare their keys with text.
-MOST_COMPARED = 1000
+#: So many failed tasks, the newest, are compared where only Python can read their records' keys.
+MOST_COMPARED = 10_000
+#: What makes of a key what the database holds, or the other way round.
+_CONVERSIONS = ("to_python", "from_db_value", "get_prep_value", "get_db_prep_value")
 
 
 class TaskRollupMixin(_Mixed):
@@ -85,6 +88,7 @@ class FailedTasksFilter(admin.SimpleListFilter):
         model_admin: admin.ModelAdmin[Any],
     ) -> None:
         self.viewer = Viewer(request, model_admin.admin_site)
+        self._said = False
         super().__init__(request, params, model, model_admin)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, Any]]:
@@ -99,27 +103,70 @@ class FailedTasksFilter(admin.SimpleListFilter):
         types = ContentType.objects.db_manager(queryset.db)
         failed = self.viewer.tasks.using(queryset.db).failed()
         failed = failed.filter(content_type=types.get_for_model(owner)).order_by()
-        field = _key_field(owner)
-        return queryset.filter(**{f"{field.name}__in": _keys(failed, owner, queryset.db)})
+        keys = _compared(failed, owner, queryset.db)
+        if keys is None:
+            keys, are_all = _read(failed, owner)
+            if not are_all:
+                self._say_so(request)
+        return queryset.filter(**{f"{_key_field(owner).name}__in": keys})
+
+    def _say_so(self, request: HttpRequest) -> None:
+        # An action posts to the list and is sent back to it: there it is said once.
+        if request.method == "GET" and not self._said:
+            self._said = True
+            text = _(
+                "Records may be missing here: more than %(count)s of their tasks are failed, and "
+                "keys of this kind are compared for the newest of them only."
+            )
+            number = number_format(MOST_COMPARED, force_grouping=True)
+            messages.warning(request, text % {"count": number}, fail_silently=True)
 
 
 def _key_field(model: type[models.Model]) -> Any:
     return model._meta.pk
 
 
-def _keys(failed: TaskQuerySet, owner: type[models.Model], using: str) -> Any:
-    """The keys of the records of ``failed``, as the database compares them with the records'."""
+def _compared(failed: TaskQuerySet, owner: type[models.Model], using: str) -> Any | None:
+    """The keys of the records of ``failed`` as the database compares them with the records' own.
+
+    None where it cannot: it holds them otherwise than tasks write them.
+    """
     field: Any = _key_field(owner)
     while field.remote_field:
         field = field.remote_field.get_related_field()
+    if not _is_held_as_djangos_own(field):
+        return None
+    if isinstance(field, models.CharField | models.TextField):
+        return failed.values("object_id")
     if isinstance(field, models.IntegerField):
         return failed.values(key=Cast("object_id", models.BigIntegerField()))
-    if isinstance(field, models.CharField):
-        return failed.values("object_id")
+    if isinstance(field, models.DecimalField):
+        return failed.values(key=Cast("object_id", _like(field)))
+    if isinstance(field, models.DateField) and not isinstance(field, models.DateTimeField):
+        return failed.values(key=Cast("object_id", models.DateField()))
     if isinstance(field, models.UUIDField) and connections[using].features.has_native_uuid_field:
         return failed.values(key=Cast("object_id", models.UUIDField()))
     if isinstance(field, models.UUIDField):
         return failed.values(key=Replace("object_id", Value("-"), Value("")))
-    newest = failed.order_by("-pk").values_list("object_id", flat=True)[:MOST_COMPARED]
-    keys = {key_of(owner, str(text)) for text in newest}
-    return [key for key in keys if key is not None]
+    return None
+
+
+def _is_held_as_djangos_own(field: Any) -> bool:
+    """Whether the column holds what the field's own class of Django puts there.
+
+    A host's field may show "ord_7Xk" where the column says 17.
+    """
+    ways = [getattr(type(field), name, None) for name in _CONVERSIONS]
+    return all(way is None or way.__module__.startswith("django.") for way in ways)
+
+
+def _like(field: models.DecimalField[Any, Any]) -> models.DecimalField[Any, Any]:
+    return models.DecimalField(max_digits=field.max_digits, decimal_places=field.decimal_places)
+
+
+def _read(failed: TaskQuerySet, owner: type[models.Model]) -> tuple[list[Any], bool]:
+    """The keys of the records of the newest of ``failed``, and whether these are all."""
+    newest = failed.order_by("-pk").values_list("object_id", flat=True)
+    texts = [str(text) for text in newest[: MOST_COMPARED + 1]]
+    keys = (key_of(owner, text) for text in dict.fromkeys(texts[:MOST_COMPARED]))
+    return [key for key in keys if key is not None], len(texts) <= MOST_COMPARED

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from tasks.dashboard.counting import Count
 from tasks.dashboard.display import SHOWN_STATES
+from tasks.dashboard.numbers import number
 
 if TYPE_CHECKING:
     from tasks.dashboard.display import Words
@@ -114,7 +114,7 @@ def name_words(action: str, count: Count) -> str:
 def skipped_words(skipped: Mapping[str, int]) -> list[tuple[str, str]]:
     """How many were skipped and why, the most first."""
     most = sorted(skipped.items(), key=lambda item: -item[1])
-    return [(number_format(number, force_grouping=True), _why(why)) for why, number in most]
+    return [(number(count), _why(why)) for why, count in most]
 
 
 def _why(why: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db import connections
 from django.db.models import QuerySet
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from tasks.dashboard.matching import Match
+from tasks.dashboard.numbers import number
 from tasks.dashboard.patience import OutOfTime, patience
 from tasks.models import Task
 
@@ -28,23 +29,22 @@ class Count:
     exact: bool = True
 
     def __str__(self) -> str:
-        shown = number_format(self.number, force_grouping=True)
+        shown = number(self.number)
         return shown if self.exact else _("≈ %(number)s") % {"number": shown}
 
 
-def count(of: Match | QuerySet[Task], limit: int = LIMIT, *, seconds: float = SECONDS) -> Count:
+def count(match: Match, limit: int = LIMIT, *, seconds: float = SECONDS) -> Count:
     """Exact up to ``limit``, beyond it or after ``seconds`` an estimate.
 
     Where a match leaves out what the database finds in secrets, only what it keeps counts.
     """
-    queryset = of.queryset if isinstance(of, Match) else of
-    is_sifted = isinstance(of, Match) and of.is_sifted
+    queryset, is_sifted = match.queryset, match.is_sifted
     found = 0
     try:
         with patience(queryset.db, seconds):
             ids = list(queryset.order_by().values_list("pk", flat=True)[: limit + 1])
             found = len(ids)
-            kept = len(of.kept_ids(ids)) if isinstance(of, Match) else found
+            kept = len(match.kept_ids(ids))
             if found <= limit or (is_sifted and not kept):
                 return Count(kept)
             if is_sifted:
@@ -53,29 +53,33 @@ def count(of: Match | QuerySet[Task], limit: int = LIMIT, *, seconds: float = SE
         if is_sifted:
             return Count(0, exact=False)
         found = 0
-    return Count(max(found - 1, _estimate(queryset, _state(of))), exact=False)
+    return Count(max(found - 1, _estimate(match)), exact=False)
 
 
-def entries(using: str, index: str) -> int:
-    """How many entries PostgreSQL believes to be in an index; 0 when it does not know."""
+def entries(using: str, indexes: Iterable[str]) -> dict[str, int]:
+    """How many entries PostgreSQL believes to be in each index, where it knows; one query."""
     with connections[using].cursor() as cursor:
-        cursor.execute("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", [index])
-        row = cursor.fetchone()
-    return max(0, round(row[0])) if row else 0
+        cursor.execute(
+            "SELECT relname, reltuples FROM pg_class WHERE reltuples > 0 AND oid IN"
+            " (SELECT to_regclass(name) FROM unnest(%s::text[]) AS name)",
+            [list(indexes)],
+        )
+        return {name: round(tuples) for name, tuples in cursor.fetchall()}
 
 
-def _state(of: Match | QuerySet[Task]) -> str:
-    """The state whose tasks are counted, if it is all of them."""
-    if not isinstance(of, Match) or of.viewer.is_scoped or len(of.meanings) != 1:
-        return ""
-    return of.meanings[0].state
-
-
-def _estimate(queryset: QuerySet[Task], state: str) -> int:
-    if connections[queryset.db].vendor != "postgresql":
+def _estimate(match: Match) -> int:
+    using = match.queryset.db
+    if connections[using].vendor != "postgresql":
         return 0
-    index = STATE_INDEXES.get(state)
-    return (entries(queryset.db, index) if index else 0) or _planned(queryset)
+    index = STATE_INDEXES.get(_state(match), "")
+    return entries(using, [index]).get(index) or _planned(match.queryset)
+
+
+def _state(match: Match) -> str:
+    """The state whose tasks are counted, if it is all of them."""
+    if match.viewer.is_scoped or len(match.meanings) != 1:
+        return ""
+    return match.meanings[0].state
 
 
 def _planned(queryset: QuerySet[Task]) -> int:

@@ -19,11 +19,12 @@ LONGEST_SENTENCE = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One value that staff changed."""
+    """One value that staff changed: ``before`` is None where there was none, ``after`` where it
+    was removed."""
 
     path: str
-    before: str
-    after: str
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,8 @@ def changes(difference: Any) -> list[Change]:
     return [
         Change(
             path=str(row.get("path", "")),
-            before=pretty(row["before"]) if "before" in row else "",
-            after=pretty(row["after"]) if "after" in row else "",
+            before=pretty(row["before"]) if "before" in row else None,
+            after=pretty(row["after"]) if "after" in row else None,
         )
         for row in rows
         if isinstance(row, dict)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from tasks.dashboard.display import attempts_text, clock_html, state_html, time_html, took
-from tasks.dashboard.page import page_url
+from tasks.dashboard.grammar import quoted
+from tasks.dashboard.page import list_url, page_url
 from tasks.dashboard.viewer import Viewer
 from tasks.models import LogLine, Prerequisite, State, Task, Worker
 from tasks.redact import redact_text
@@ -131,12 +131,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _queue(viewer: Viewer, task: Task) -> SafeString:
-    url = f"{page_url(viewer, 'changelist')}?{urlencode({'q': f'queue:{_quoted(task.queue)}'})}"
+    url = list_url(viewer, f"queue:{quoted(task.queue)}")
     return format_html('<a href="{}">{}</a>', url, task.queue)
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if " " in text else text
 
 
 def _planned(task: Task) -> str:

@@ -6,17 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from tasks.conf import aftersave_settings
 from tasks.dashboard.display import time_html
-from tasks.dashboard.page import page_url
-from tasks.dashboard.tiles import list_url
+from tasks.dashboard.page import list_url, page_url
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Task, Worker
-from tasks.why import Serving
+from tasks.serving import Serving
 
 MOST_WORKERS = 100
 MOST_RUNNING = 1000
@@ -87,12 +88,7 @@ def running_tasks(viewer: Viewer) -> list[Task]:
 
 def serving(known: Iterable[Worker]) -> Serving:
     """Which queues those serve that live."""
-    served = [one.queues for one in known if not (one.lost_at or is_silent(one))]
-    return Serving(
-        queues=frozenset(queue for queues in served for queue in queues),
-        every=not all(served),
-        any_worker=bool(served),
-    )
+    return Serving.by(one.queues for one in known if not (one.lost_at or is_silent(one)))
 
 
 def is_silent(worker: Worker) -> bool:
@@ -102,19 +98,19 @@ def is_silent(worker: Worker) -> bool:
 
 
 def fleet(viewer: Viewer, known: Iterable[Worker], running: Iterable[Task]) -> list[ShownWorker]:
-    """Each worker with what it runs."""
+    """The first ``MOST_WORKERS``, each with what it runs."""
     by_worker: dict[int | None, list[Task]] = defaultdict(list)
     for task in running:
         by_worker[task.worker_id].append(task)
-    return [_shown(viewer, worker, by_worker[worker.pk]) for worker in known]
+    return [_shown(viewer, worker, by_worker[worker.pk]) for worker in islice(known, MOST_WORKERS)]
 
 
 def workers() -> list[Worker]:
-    """The live ones, and the dead of the last day."""
+    """The live ones first, then the dead of the last day."""
     known = Worker.objects.filter(stopped_at__isnull=True).order_by("host", "pid", "id")
     since = timezone.now() - _DEAD_SHOWN_FOR
-    kept = [worker for worker in known if worker.lost_at is None or worker.lost_at > since]
-    return sorted(kept, key=lambda worker: worker.lost_at is not None)[:MOST_WORKERS]
+    kept = known.filter(Q(lost_at__isnull=True) | Q(lost_at__gt=since))
+    return sorted(kept, key=lambda worker: worker.lost_at is not None)
 
 
 def _shown(viewer: Viewer, worker: Worker, tasks: list[Task]) -> ShownWorker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -16,16 +15,16 @@ from tasks import incidents
 from tasks.bulk import scope_of
 from tasks.dashboard import probes
 from tasks.dashboard.display import exact, shown_text, time_html
+from tasks.dashboard.incident_events import EVENTS_SHOWN, ShownEvent, shown_events
 from tasks.dashboard.incident_rows import (
     MOST_FAILED,
+    Described,
     Spark,
     message_of,
     newest_visible,
     spark,
-    title_of,
 )
 from tasks.dashboard.numbers import more_than, number
-from tasks.dashboard.page import page_url
 from tasks.dashboard.viewer import Viewer
 from tasks.handlers import Handler, registry
 from tasks.models import BulkAction, Failure, Incident, Task, TaskEvent
@@ -34,24 +33,11 @@ from tasks.redact import redact_text
 TASKS_SHOWN = 10
 #: Above it the others are retried from the preview of bulk actions, where the number is typed.
 SMALL = 1000
-EVENTS_SHOWN = 50
 _DAYS_SHOWN = 7
 _REST = uuid.UUID("0a6c6f0e-6a05-4d0d-9d6c-7a9f6f9a2b11")
 
 
-@dataclass(frozen=True)
-class ShownEvent:
-    """What somebody did to the incident."""
-
-    who: str
-    did: str
-    reason: str
-    at: SafeString
-    subject: str = ""
-    url: str = ""
-
-
-class Facts:
+class Facts(Described):
     """What one viewer may know of ``incident``; each fact is asked for once.
 
     Raises Incident.DoesNotExist where none of its tasks is visible.
@@ -66,20 +52,15 @@ class Facts:
             raise Incident.DoesNotExist
 
     @property
-    def title(self) -> str:
-        """The title of the handler of its tasks, else their name."""
-        return title_of(self.incident)
+    def note(self) -> str:
+        """What staff noted, redacted."""
+        return redact_text(self.incident.note)
 
     @property
     def link(self) -> str:
-        """What staff linked, if it is an address of a page and nothing that would run."""
-        link = str(self.incident.link)
+        """What staff linked, redacted, if it is an address of a page and nothing that would run."""
+        link = redact_text(self.incident.link)
         return link if link.startswith(("http://", "https://")) else ""
-
-    @property
-    def exception(self) -> str:
-        """The exception's class without its path."""
-        return self.incident.exception.rpartition(".")[2]
 
     @property
     def message(self) -> str:
@@ -138,12 +119,6 @@ class Facts:
             return ""
         return time_html(self.incident.reopened_at)
 
-    @property
-    def muted(self) -> SafeString:
-        """Until when nobody is told of it."""
-        until = self.incident.muted_until
-        return time_html(until, exact(until)) if until else time_html(None)
-
     @cached_property
     def spark(self) -> Spark | None:
         """Failures in each hour of the last week."""
@@ -177,30 +152,7 @@ class Facts:
     @cached_property
     def events(self) -> list[ShownEvent]:
         """What staff did about it, newest first."""
-        rows = TaskEvent.objects.using(self.using).filter(incident=self.incident)
-        newest = rows.order_by("-id").defer("before", "difference")[:EVENTS_SHOWN]
-        return [self._event(event) for event in newest]
-
-    def _event(self, event: TaskEvent) -> ShownEvent:
-        return ShownEvent(
-            who=event.who or _("A program"),
-            did=did(event.action),
-            reason=redact_text(event.reason),
-            at=time_html(event.at),
-            **self._subject(event),
-        )
-
-    def _subject(self, event: TaskEvent) -> dict[str, str]:
-        # Who sees a part may not know of this one.
-        if self.viewer.is_scoped:
-            return {}
-        if event.task_id:
-            url = page_url(self.viewer, "change", task_id=event.task_id)
-            return {"subject": f"#{event.task_id}", "url": url}
-        if event.about_id:
-            url = page_url(self.viewer, "bulk", bulk_id=event.about_id)
-            return {"subject": f"#{event.about_id}", "url": url}
-        return {}
+        return shown_events(self.viewer, self.incident)
 
     @cached_property
     def trial(self) -> incidents.Trial | None:
@@ -274,22 +226,6 @@ class Facts:
 def last_failure(task: Task) -> Failure | None:
     """The newest failure of ``task``."""
     return task.failures.order_by("-id").first()
-
-
-def did(action: str) -> str:
-    """What somebody did, after their name."""
-    words = {
-        "incident_take": _("took it"),
-        "incident_release": _("gave it back"),
-        "incident_mute": _("muted it"),
-        "incident_unmute": _("ended the mute"),
-        "incident_resolve": _("resolved it"),
-        "incident_note": _("wrote a note"),
-        "retry": _("retried a task"),
-        "incident_try": _("tried one task"),
-        "bulk_start": _("started a bulk action"),
-    }
-    return words.get(action, action)
 
 
 def ticket(facts: Facts, address: str) -> str:

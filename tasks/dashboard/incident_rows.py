@@ -40,8 +40,31 @@ class Spark:
     height = 24
 
 
+class Described:
+    """What is said of an incident wherever it stands."""
+
+    incident: Incident
+
+    @property
+    def title(self) -> str:
+        """The title of the handler of its tasks, else their name."""
+        handler = registry.get(self.incident.name)
+        return handler.title if handler and handler.title else self.incident.name
+
+    @property
+    def exception(self) -> str:
+        """The name of the exception's class without its path."""
+        return self.incident.exception.rpartition(".")[2]
+
+    @property
+    def muted(self) -> SafeString:
+        """Until when nobody is told of it."""
+        until = self.incident.muted_until
+        return time_html(until, exact(until)) if until else time_html(None)
+
+
 @dataclass
-class ShownIncident:
+class ShownIncident(Described):
     """One incident. ``ever``, ``spark`` and the times are over all tasks: not for a scoped viewer,
     who gets what is true of the tasks they see.
     """
@@ -55,16 +78,6 @@ class ShownIncident:
     ever: str = ""
 
     @property
-    def title(self) -> str:
-        """The handler's title, else the name of the tasks."""
-        return title_of(self.incident)
-
-    @property
-    def exception(self) -> str:
-        """The name of the exception's class without its path."""
-        return self.incident.exception.rpartition(".")[2]
-
-    @property
     def last(self) -> SafeString:
         """When a task failed this way last."""
         return time_html(self.newest.finished_at if self.newest else self.incident.last_seen_at)
@@ -75,21 +88,9 @@ class ShownIncident:
         return "" if self.newest else time_html(self.incident.first_seen_at)
 
     @property
-    def muted(self) -> SafeString:
-        """Until when nobody is told of it."""
-        until = self.incident.muted_until
-        return time_html(until, exact(until)) if until else time_html(None)
-
-    @property
     def failed_text(self) -> str:
         """How many are failed now."""
         return more_than(self.failed, MOST_FAILED)
-
-
-def title_of(incident: Incident) -> str:
-    """The title of the handler of its tasks, else their name."""
-    handler = registry.get(incident.name)
-    return handler.title if handler and handler.title else incident.name
 
 
 def shown_incidents(viewer: Viewer, found: Iterable[Incident]) -> list[ShownIncident]:

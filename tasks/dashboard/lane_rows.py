@@ -15,9 +15,9 @@ from tasks.dashboard.display import time_html
 from tasks.dashboard.grammar import quoted
 from tasks.dashboard.lanes import Lane
 from tasks.dashboard.numbers import more_than, number, rate, share
+from tasks.dashboard.page import list_url
 from tasks.dashboard.probes import MOST_COUNTED
 from tasks.dashboard.queue_buttons import ShownQueueButton, queue_buttons
-from tasks.dashboard.tiles import list_url
 from tasks.dashboard.viewer import Viewer
 from tasks.figures import Counts
 from tasks.models import Queue

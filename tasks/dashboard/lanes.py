@@ -17,7 +17,8 @@ from tasks.dashboard.display import time_html
 from tasks.dashboard.viewer import Viewer
 from tasks.handlers import registry
 from tasks.models import Queue, Task
-from tasks.why import Serving, worker_command
+from tasks.models.due import LEVELS_SQL
+from tasks.serving import Serving, worker_command
 
 #: So many queues stand on the page; those with due work come first when there are more.
 MOST_QUEUES = 100
@@ -25,31 +26,9 @@ MOST_QUEUES = 100
 _HEAD = 20
 _MOST_LEVELS = 400
 
-# The priorities that have due work in each queue, by a loose index scan: one probe of tasks_claim
-# for each of them, not for each task.
-_LEVELS = """
-WITH RECURSIVE lane(queue) AS (
-    SELECT min(queue) FROM tasks_task WHERE state = 'scheduled' AND due
-    UNION ALL
-    SELECT (SELECT min(queue) FROM tasks_task
-            WHERE state = 'scheduled' AND due AND queue > lane.queue)
-    FROM lane WHERE lane.queue IS NOT NULL
-), level(queue, priority) AS (
-    SELECT lane.queue, (SELECT max(priority) FROM tasks_task
-            WHERE state = 'scheduled' AND due AND queue = lane.queue)
-    FROM lane WHERE lane.queue IS NOT NULL
-    UNION ALL
-    SELECT level.queue, (SELECT max(priority) FROM tasks_task
-            WHERE state = 'scheduled' AND due AND queue = level.queue
-            AND priority < level.priority)
-    FROM level WHERE level.priority IS NOT NULL
-)
+_LEVELS = f"""
+WITH RECURSIVE {LEVELS_SQL}
 SELECT queue, priority FROM level WHERE priority IS NOT NULL LIMIT %s
-"""
-# MariaDB would read the whole index for each probe: so once, and the index alone.
-_LEVELS_BY_READING = """
-SELECT queue, priority FROM tasks_task WHERE state = 'scheduled' AND due = TRUE
-GROUP BY queue, priority LIMIT %s
 """
 
 
@@ -109,10 +88,11 @@ def unhandled(found: Iterable[Lane]) -> list[str]:
 
 
 def _levels(using: str) -> list[tuple[str, int]]:
-    connection = connections[using]
-    partial = connection.features.supports_partial_indexes
-    with connection.cursor() as cursor:
-        cursor.execute(_LEVELS if partial else _LEVELS_BY_READING, [_MOST_LEVELS])
+    if not connections[using].features.supports_partial_indexes:
+        due = Task.objects.using(using).due().values_list("queue", "priority")
+        return list(due.distinct().order_by("queue", "-priority")[:_MOST_LEVELS])
+    with connections[using].cursor() as cursor:
+        cursor.execute(_LEVELS, [_MOST_LEVELS])
         return list(cursor.fetchall())
 
 

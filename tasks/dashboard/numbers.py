@@ -25,7 +25,7 @@ def more_than(value: int, limit: int) -> str:
 
 
 def rate(value: float | None) -> str:
-    """A number a minute: ``0.4``, ``12``; a dash where nobody reported."""
+    """So many a minute, or a second: ``0.4``, ``12``; a dash where nobody reported."""
     if value is None:
         return "–"
     return _short(value)

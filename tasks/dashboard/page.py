@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -70,13 +72,13 @@ class Rendering:
     note: str = ""
 
 
-class Page:
+class Page(ABC):
     """A page as one viewer sees it. What it shows depends on ``viewer.likeness``, ``arguments``
     (of the address) and ``query`` alone, so that equal viewers share one rendering.
 
-    A subclass sets ``name``, ``path``, ``template``, ``parts`` and gives ``context``. A part is an
-    element with an ``id``; its template renders that element whole. The page's own template
-    includes the same templates with the same context.
+    A subclass sets ``name``, ``path``, ``template`` and ``parts``. A part is an element with an
+    ``id``; its template renders that element whole. The page's own template includes the same
+    templates with the same context.
     """
 
     name: ClassVar[str] = ""
@@ -104,13 +106,13 @@ class Page:
         self.query = query
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """What the tab and the heading say."""
-        raise NotImplementedError
 
+    @abstractmethod
     def context(self) -> dict[str, Any]:
         """What the templates read, asked of the database anew. Raises Http404, PermissionDenied."""
-        raise NotImplementedError
 
     def elsewhere(self) -> str:
         """Where the person is sent instead of being shown the page; empty: nowhere."""
@@ -167,6 +169,11 @@ def page_url(viewer: Viewer, name: str, /, **arguments: Any) -> str:
     return reverse(
         f"admin:tasks_task_{name}", kwargs=arguments or None, current_app=viewer.site.name
     )
+
+
+def list_url(viewer: Viewer, search: str) -> str:
+    """The list of tasks with ``search`` in its box."""
+    return f"{page_url(viewer, 'changelist')}?{urlencode({'q': search})}"
 
 
 def serve(page: type[Page], admin: Any, request: HttpRequest, **arguments: Any) -> HttpResponse:

@@ -17,18 +17,17 @@ from tasks import actions
 from tasks.actions import name_of
 from tasks.dashboard.buttons import (
     BUTTONS,
-    LONGEST_REASON,
     Button,
     did,
-    last_event,
     may_press,
     named_task,
     reason_name,
-    versions,
+    typed,
 )
 from tasks.dashboard.display import relative, state_word
 from tasks.dashboard.log import log
 from tasks.dashboard.page import back, page_url, say
+from tasks.dashboard.versions import last_event, versions
 from tasks.dashboard.viewer import RIGHTS, Viewer
 from tasks.exceptions import TransitionRefused, UniqueKeyTaken
 from tasks.models import Task, TaskEvent
@@ -75,8 +74,7 @@ def asked_task(viewer: Viewer, button: Button, task_id: int) -> Task:
 
 def given_reason(viewer: Viewer, request: HttpRequest, button: Button, task: Task) -> str:
     """What was typed beside the button. Raises NotDone where it is missing and required."""
-    typed = request.POST.get(reason_name(button.name, task.pk)) or request.POST.get("reason", "")
-    reason = typed.strip()[:LONGEST_REASON]
+    reason = typed(request.POST, reason_name(button.name, task.pk), "reason")
     if reason or not button.needs_reason:
         return reason
     if _takes_back(viewer, request, button, task):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -64,14 +65,14 @@ def queue_button(viewer: Viewer, queue: Queue, due: str = "") -> ShownQueueButto
         label=str(RESUME_LABEL if queue.paused_at else PAUSE_LABEL),
         url=page_url(viewer, f"queue_{name}", queue=queue.name),
         queue=str(queue.name),
-        version=version(queue),
+        version=version(queue.paused_at),
         says=_says(due) if name == "pause" else "",
     )
 
 
-def version(queue: Queue) -> str:
+def version(paused_at: datetime | None) -> str:
     """What a page shows of a queue: since when it is paused, or that it is not."""
-    return queue.paused_at.isoformat() if queue.paused_at else "open"
+    return paused_at.isoformat() if paused_at else "open"
 
 
 def _says(due: str) -> str:

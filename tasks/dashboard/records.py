@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Task
+from tasks.text import is_storable
 
 LONGEST_TITLE = 100
 
@@ -70,6 +71,8 @@ def admin_of(site: AdminSite, model: type[models.Model]) -> ModelAdmin[Any] | No
 def key_of(model: type[models.Model], text: str) -> Any:
     """The key that is stored as ``text``, or None when it is none of this model."""
     field = _pk(model)
+    if not is_storable(text):
+        return None
     try:
         key = field.to_python(text)
         # A number beyond what the column holds is an error of the database, not an empty answer.

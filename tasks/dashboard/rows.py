@@ -10,10 +10,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from tasks.dashboard.buttons import ShownButton, shown_buttons
 from tasks.dashboard.display import attempts_text, state_html, when_html
 from tasks.dashboard.page import page_url
 from tasks.dashboard.records import ShownRecord, shown_records
+from tasks.dashboard.shown_buttons import ShownButton, shown_buttons
 from tasks.dashboard.shown_why import ShownWhy, shown_whys
 from tasks.models import Task
 from tasks.redact import redact_text

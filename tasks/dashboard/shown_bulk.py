@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import cached_property
-from urllib.parse import urlencode
 
-from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from tasks.bulk import is_adrift, scope_of
+from tasks.bulk_viewer import WHY_STOPPED
 from tasks.dashboard.bulk_words import name_words, skipped_words
 from tasks.dashboard.counting import Count
 from tasks.dashboard.display import clock_html
 from tasks.dashboard.grammar import parse
-from tasks.dashboard.page import page_url
+from tasks.dashboard.numbers import number, rate
+from tasks.dashboard.page import list_url, page_url
 from tasks.dashboard.viewer import RIGHTS, Viewer
 from tasks.models import BulkAction, State, Task
 from tasks.redact import redact_text
-from tasks.sweep import WHY_STOPPED
 
 
 def may_see(viewer: Viewer, bulk: BulkAction) -> bool:
@@ -111,7 +110,7 @@ class ShownBulk:
     @property
     def done(self) -> str:
         """How many were done."""
-        return number_format(self.bulk.done, force_grouping=True)
+        return number(self.bulk.done)
 
     @property
     def seen(self) -> int:
@@ -156,11 +155,11 @@ class ShownBulk:
         if self.bulk.per_second is None:
             most = _("as fast as it goes")
         else:
-            most = _("at most %(number)s a second") % {"number": _short(self.bulk.per_second)}
+            most = _("at most %(number)s a second") % {"number": rate(self.bulk.per_second)}
         if self.is_over or not self.bulk.rate:
             return most
         return _("%(number)s a second lately, %(most)s") % {
-            "number": _short(self.bulk.rate),
+            "number": rate(self.bulk.rate),
             "most": most,
         }
 
@@ -177,8 +176,7 @@ class ShownBulk:
     @property
     def search_url(self) -> str:
         """The list of what matches now."""
-        query = urlencode({"q": self.bulk.query})
-        return f"{page_url(self.viewer, 'changelist')}?{query}"
+        return list_url(self.viewer, self.bulk.query)
 
     @property
     def search(self) -> str:
@@ -191,10 +189,6 @@ class ShownBulk:
         carried = ("data", "error")
         terms = parse(self.bulk.query)[0]
         return not self.viewer.sees_data and any(term.key in carried for term in terms)
-
-
-def _short(number: float) -> str:
-    return number_format(number, 0 if number >= 10 else 1, force_grouping=True)
 
 
 _STATUS = {

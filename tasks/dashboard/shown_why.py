@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from tasks.dashboard.buttons import ShownButton
 from tasks.dashboard.display import exact, time_html
 from tasks.dashboard.page import page_url
-from tasks.dashboard.queue_buttons import RESUME_LABEL
+from tasks.dashboard.queue_buttons import RESUME_LABEL, version
+from tasks.dashboard.shown_buttons import ShownButton
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Task
 from tasks.why import TIME, Reason, Remedy, whys
@@ -29,18 +29,9 @@ class ShownWhy:
     buttons: list[ShownButton]
 
 
-def shown_whys(
-    viewer: Viewer, tasks: Iterable[Task], buttons: Mapping[int, list[ShownButton]] | None = None
-) -> dict[int, ShownWhy]:
-    """The reason of each task, by id. ``buttons``, as of ``shown_buttons``, are the remedies that
-    this person may press; without them none is shown but *Resume*.
-    """
-    given = list(tasks)
-    reasons = whys(given)
-    return {
-        task.pk: _shown(viewer, reasons[task.pk], (buttons or {}).get(task.pk, []))
-        for task in given
-    }
+def shown_whys(viewer: Viewer, tasks: Iterable[Task]) -> dict[int, ShownWhy]:
+    """The reason of each task, by id. What may be done to the task itself stands in its buttons."""
+    return {key: _shown(viewer, reason) for key, reason in whys(tasks).items()}
 
 
 def sentence(reason: Reason) -> SafeString:
@@ -51,20 +42,18 @@ def sentence(reason: Reason) -> SafeString:
     return format_html("{}{}{}", before, time_html(reason.at, exact(reason.at)), after)
 
 
-def _shown(viewer: Viewer, reason: Reason, buttons: list[ShownButton]) -> ShownWhy:
-    wanted = {remedy.action for remedy in reason.remedies if remedy.kind == "action"}
-    resume = [
-        _resume(viewer, remedy)
-        for remedy in reason.remedies
-        if remedy.action == "resume" and viewer.has("pause_queue")
-    ]
+def _shown(viewer: Viewer, reason: Reason) -> ShownWhy:
     return ShownWhy(
         kind=reason.kind,
         sentence=sentence(reason),
         advice=[remedy.text for remedy in reason.remedies if remedy.kind == "advice"],
         command=next((remedy.command for remedy in reason.remedies if remedy.command), ""),
         links=[link for remedy in reason.remedies if (link := _link(viewer, remedy))],
-        buttons=[*resume, *(button for button in buttons if button.name in wanted)],
+        buttons=[
+            _resume(viewer, remedy)
+            for remedy in reason.remedies
+            if remedy.action == "resume" and viewer.has("pause_queue")
+        ],
     )
 
 
@@ -75,6 +64,7 @@ def _resume(viewer: Viewer, remedy: Remedy) -> ShownButton:
         url=page_url(viewer, "queue_resume", queue=remedy.queue),
         key=remedy.queue,
         asks="",
+        version=version(remedy.paused_at),
         look="af-primary",
     )
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from django.conf import settings
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.formats import date_format
@@ -13,6 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 _RELATIVE = re.compile(r"(\d{1,5})(min|h|d|w)")
+#: A day more, or a zone, must not lead out of the calendar.
+_FIRST_YEAR, _LAST_YEAR = 1000, 9998
 _UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -116,8 +119,8 @@ def _read(text: str) -> tuple[date | None, datetime | None]:
 
 
 def _aware(time: datetime) -> datetime:
-    from django.conf import settings
-
+    if not _FIRST_YEAR <= time.year <= _LAST_YEAR:
+        raise OverflowError
     if not settings.USE_TZ:
         return timezone.make_naive(time) if timezone.is_aware(time) else time
     return timezone.make_aware(time) if timezone.is_naive(time) else time

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlencode
 
 from django.db import connections
 from django.utils import timezone
@@ -13,10 +12,10 @@ from django.utils.translation import gettext as _
 
 from tasks import figures
 from tasks.dashboard import probes
-from tasks.dashboard.counting import STATE_INDEXES
+from tasks.dashboard.counting import STATE_INDEXES, entries
 from tasks.dashboard.display import SHOWN_STATES, ShownState
 from tasks.dashboard.numbers import about, more_than, number
-from tasks.dashboard.page import page_url
+from tasks.dashboard.page import list_url
 from tasks.dashboard.viewer import Viewer
 from tasks.figures import Counts
 from tasks.models import State
@@ -59,11 +58,6 @@ def failed_text(shown: list[Tile]) -> str:
     return "" if text == "0" else _("%(number)s failed") % {"number": text}
 
 
-def list_url(viewer: Viewer, search: str) -> str:
-    """The list of tasks with ``search`` in its box."""
-    return f"{page_url(viewer, 'changelist')}?{urlencode({'q': search})}"
-
-
 def _counted(viewer: Viewer) -> dict[str, str]:
     questions = [getattr(viewer.tasks, name)().order_by(*_COUNTED[name]) for name in _COUNTED]
     found = dict(zip(_COUNTED, probes.counts(questions), strict=True))
@@ -94,15 +88,10 @@ def _text(count: int, guess: int | None) -> str:
 def _guesses(viewer: Viewer, names: list[str]) -> dict[str, int]:
     """About how many are in states that were too many to count, where an index knows; one query."""
     indexes = {_INDEXES[name]: name for name in names if name in _INDEXES}
-    connection = connections[viewer.tasks.db]
-    if not indexes or viewer.is_scoped or connection.vendor != "postgresql":
+    using = viewer.tasks.db
+    if not indexes or viewer.is_scoped or connections[using].vendor != "postgresql":
         return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT relname, reltuples FROM pg_class WHERE oid = ANY (%s::regclass[])",
-            [list(indexes)],
-        )
-        return {indexes[name]: round(tuples) for name, tuples in cursor.fetchall()}
+    return {indexes[name]: count for name, count in entries(using, indexes).items()}
 
 
 def _rolled_up(viewer: Viewer, hour: Mapping[str, Counts]) -> list[Tile]:

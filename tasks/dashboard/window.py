@@ -192,6 +192,9 @@ class _Reader:
     ) -> _Seen:
         """Among the next ``step`` tasks that the table of declared keys names."""
         ids = keys.order_by("-task_id" if down else "task_id")
+        if self.match.viewer.is_scoped:
+            # How far was searched must not tell of others' tasks, nor which ones have the key.
+            ids = ids.filter(task__in=self.match.viewer.tasks.order_by().values("pk"))
         if position is not None:
             ids = ids.filter(**{"task_id__lt" if down else "task_id__gt": position})
         named = list(ids[:step])

@@ -16,9 +16,10 @@ SEARCH_VALUE_LENGTH = 200
 class Figure(models.Model):
     """What one process did to the tasks of one name in one queue within ``span`` seconds.
 
-    ``process`` is the worker's id, 0 for longer spans, which sum up all processes. A row without
-    type and action holds the sum of its queue; one without a queue the sum of everything, and says
-    that the process was there. ``wait`` and ``run`` are counts by bucket: ``tasks.histogram``.
+    ``process`` is the worker's id, 0 for longer spans, which sum up all processes, and for what was
+    taken from lost workers. A row without type and action holds the sum of its queue; one without a
+    queue the sum of everything, and says that the process was there. ``wait`` and ``run`` are
+    counts by bucket: ``tasks.histogram``.
     """
 
     id = models.BigAutoField(primary_key=True)

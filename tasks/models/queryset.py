@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from tasks.models.task import Task  # noqa: F401
 
 
-#: Due rows of ``tasks_task task`` in SQL. Due is said twice: SQLite knows its partial index by the
-#: first, MariaDB finds the second column of its plain one by the second.
-DUE_SQL = "task.state = 'scheduled' AND task.due AND task.due = TRUE"
-
-
 class TaskQuerySet(models.QuerySet["Task"]):
     """Tasks; each verb narrows to those of which the question is true."""
 

@@ -59,10 +59,10 @@ def test_what_a_fleet_did_is_what_its_figures_say(host: Host) -> None:
     )
     assert figures.by_queue("default", since=since)["other"] == Counts(completed=40)
     assert figures.by_name("default", since=since)["work.raise"] == Counts(failed=40, retried=40)
-    [point] = figures.series("default", since=since, until=timezone.now(), step=7200)[-1:]
-    assert point is not None
-    assert (point.wait.count, point.run.count) == (240, 240)
-    assert point.wait.p50 is not None
+    points = figures.series("default", since=since, until=timezone.now(), step=3600)
+    told = [point for point in points if point is not None]
+    assert sum(point.wait.count for point in told) == sum(point.run.count for point in told) == 240
+    assert told[-1].wait.p50 is not None
 
 
 @pytest.mark.timeout(180)
@@ -134,8 +134,7 @@ def test_idle_workers_say_that_they_are_there(host: Host) -> None:
     Fleet(host, "--processes", 2).ready(2)
     present = Figure.objects.filter(queue="", span=60)
     wait_for(lambda: present.values("process").distinct().count() == 2, timeout=PATIENCE)
-    [point] = figures.series(
-        "default", since=timezone.now(), until=timezone.now() + timedelta(minutes=1), step=60
-    )[:1]
+    minute = present.latest("start").start
+    [point] = figures.series("default", since=minute, until=minute + timedelta(minutes=1), step=60)
     assert point is not None
     assert point.counts == Counts()

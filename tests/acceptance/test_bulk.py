@@ -19,7 +19,7 @@ from tests.services.host import Host
 from tests.services.waiting import wait_for
 
 MANY = 100_000
-SOME = 20_000
+SOME = 60_000
 
 
 def fill(count: int) -> None:

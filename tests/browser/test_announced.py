@@ -7,6 +7,7 @@ from tasks import enqueue
 from tests.browser.live_site import Site, until
 from tests.services.host import Host
 from tests.tasks.admin_rows import in_state
+from tests.tasks.failing import fail, incident
 
 #: Notes what is said, and when.
 LISTEN = """() => {
@@ -50,3 +51,25 @@ def test_a_page_of_which_no_total_changes_is_silent(page: Any, sqlite_host: Host
     later = page.locator("#af-figures .af-later b")
     until(page, lambda: later.inner_text() == "2", "the new figure")
     assert page.evaluate("window.said") == []
+
+
+def test_a_copy_waits_its_turn_and_is_not_silenced_by_what_changes(
+    page: Any, sqlite_host: Host
+) -> None:
+    fail("shop.do")
+    site = Site(sqlite_host)
+    site.sign_in(page)
+    site.open(page, f"incidents/{incident().pk}/")
+    page.evaluate(LISTEN)
+
+    def said() -> list[tuple[float, str]]:
+        return [(at, text) for at, text in page.evaluate("window.said")]
+
+    fail("shop.do")
+    until(page, lambda: any("2 failed" in text for _at, text in said()), "the new total")
+    page.get_by_role("button", name="Copy for a ticket").click()
+    until(page, lambda: page.get_by_role("button", name="Copied").count(), "the copy")
+    fail("shop.do")
+    until(page, lambda: any("3 failed" in text for _at, text in said()), "the newest total")
+    assert any("Copied" in text for _at, text in said()), said()
+    assert all(later[0] - at[0] >= 4900 for at, later in pairwise(said())), said()

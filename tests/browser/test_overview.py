@@ -62,10 +62,10 @@ def test_charts_are_drawn_and_follow_without_being_drawn_anew(
     minute = timezone.now().replace(second=0, microsecond=0)
     for ago in range(1, 4):
         Figure.objects.create(start=minute - timedelta(minutes=ago), process=99, completed=500)
+    legend = page.locator("[data-af-plot='af-facts-throughput'] .u-legend")
+    until(page, lambda: "52" in legend.inner_text(), "the newest value in the legend")
     until(page, lambda: page.evaluate(PIXELS, "throughput") != before, "the new numbers")
     assert page.evaluate("[...document.querySelectorAll('canvas')].every(one => one.isOld)")
-    legend = page.locator("[data-af-plot='af-facts-throughput'] .u-legend").inner_text()
-    assert "52" in legend, "the legend tells the newest value"
     assert not complaints
 
 

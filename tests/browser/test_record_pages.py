@@ -1,21 +1,23 @@
 """From the search box to a record, its story and its one button; a task watched while it runs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orders.models import Order
-from tasks.models import State, Task
+from tasks.models import State, Task, TaskEvent
 from tests.browser.live_site import Site, until
 from tests.services.host import Host
 from tests.tasks.admin_rows import failed, in_state
 
 SPEAKS = """
-import time
+import os, time
 for step in range(6):
-    task.log(f"step {step}")
+    task.log(f"step {{step}}")
     task.progress(step + 1, 6)
-    time.sleep(0.7)
+    while step == 2 and not os.path.exists({seen!r}):
+        time.sleep(0.05)
 """
 
 
@@ -38,7 +40,7 @@ def test_care_finds_an_order_and_retries_all_that_failed(site: Site, page: Any) 
     assert page.locator("#af-root h1").inner_text() == str(order)
     assert "1 of 3 done" in page.locator("#af-record-state").inner_text()
     assert page.locator("#af-record-story li").count() >= 4
-    page.get_by_role("button", name="Retry all failed of this record").click()
+    page.get_by_role("button", name="Retry all failed of this record", exact=True).click()
     page.wait_for_selector(".af-messages")
     assert "2 tasks were retried." in page.locator(".af-messages").inner_text()
     assert page.url.endswith(f"/record/orders/order/{order.pk}/")
@@ -50,9 +52,33 @@ def test_care_finds_an_order_and_retries_all_that_failed(site: Site, page: Any) 
     assert "everything has come to its end" in page.locator("#af-record-next").inner_text()
 
 
-def test_log_and_progress_come_live_and_leave_an_open_fold_open(site: Site, page: Any) -> None:
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_a_reason_is_given_for_all_that_failed(site: Site, chromium: Any, scripts: bool) -> None:
+    order = Order.objects.create(customer="Ann", email="ann@example.com")
+    order.tasks.all().delete()
+    tasks = [failed("work.noop", record=order) for _ in range(2)]
+    page = chromium.new_context(java_script_enabled=scripts).new_page()
+    site.sign_in(page)
+    page.goto(f"{site.web}/admin/tasks/task/record/orders/order/{order.pk}/")
+    page.locator("summary", has_text="Retry all failed of this record with a reason").click()
+    page.get_by_label("Reason (optional)").first.fill("the mailbox was emptied")
+    if scripts:
+        page.keyboard.press("Enter")
+    else:
+        page.locator("#af-fold-retry_all-record .af-ask button").click()
+    page.wait_for_selector(".af-messages")
+    assert "2 tasks were retried." in page.locator(".af-messages").inner_text()
+    told = TaskEvent.objects.filter(task__in=tasks).values_list("who", "reason")
+    assert list(told) == [("care", "the mailbox was emptied")] * 2
+    page.context.close()
+
+
+def test_log_and_progress_come_live_and_leave_an_open_fold_open(
+    site: Site, page: Any, short_path: Path
+) -> None:
+    seen_by_staff = short_path / "seen"
     task = failed("work.poison", message="first", traceback="Traceback: the first time")
-    Task.objects.filter(pk=task.pk).update(data={"code": SPEAKS})
+    Task.objects.filter(pk=task.pk).update(data={"code": SPEAKS.format(seen=str(seen_by_staff))})
     task.refresh_from_db()
     task.retry(by="care")
     site.sign_in(page)
@@ -61,11 +87,13 @@ def test_log_and_progress_come_live_and_leave_an_open_fold_open(site: Site, page
     page.locator("#af-fold-ticket summary").click()
     page.evaluate("window.notReloaded = true")
     site.worker()
-    until(page, lambda: "step 2" in page.locator("#af-task-log").inner_text(), "a line", timeout=40)
-    assert " of 6" in page.locator("#af-task-progress").inner_text()
+    log, progress = page.locator("#af-task-log"), page.locator("#af-task-progress")
+    until(page, lambda: "step 2" in log.inner_text(), "a line", timeout=40)
+    until(page, lambda: "3 of 6" in progress.inner_text(), "how far it is")
+    seen_by_staff.touch()
     until(page, lambda: "completed" in page.locator("#af-task-state").inner_text(), "the end")
-    assert "step 5" in page.locator("#af-task-log").inner_text()
-    assert page.locator("#af-task-progress").inner_text().strip() == ""
+    until(page, lambda: "step 5" in log.inner_text(), "the last line")
+    assert progress.inner_text().strip() == ""
     assert page.get_by_text("Traceback: the first time").first.is_visible()
     assert page.evaluate("window.notReloaded")
     task.refresh_from_db()

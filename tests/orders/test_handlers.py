@@ -8,7 +8,13 @@ import pytest
 from django.db import connection, transaction
 
 from orders.demo.crm import REFUSED_DOMAIN, SLOW_DOMAIN, FakeCrm
-from orders.handlers import ask_for_review, reserve, send_confirmation, sync_with_crm
+from orders.handlers import (
+    ask_for_review,
+    check_recipient,
+    reserve,
+    send_confirmation,
+    sync_with_crm,
+)
 from orders.models import Order, Product
 from tasks import Cancel, Fail, Retry
 from tasks.models import Task
@@ -43,6 +49,12 @@ def test_items_leave_the_shelf_once_however_often_it_is_done(place: Place, bowl:
     assert reserve(task) == {"reserved": 0}
     assert stock_of(bowl) == 28
     assert Order.objects.get().status == Order.Status.RESERVED
+
+
+@pytest.mark.parametrize("to", ["", "ann", None, 5, ["ann@example.com"], {"to": "a@b.example"}])
+def test_what_is_no_address_is_refused_in_plain_words(to: Any) -> None:
+    with pytest.raises(ValueError, match="must be an e-mail address"):
+        check_recipient({"to": to})
 
 
 def test_when_one_item_is_sold_out_nothing_is_taken(

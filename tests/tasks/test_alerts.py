@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import set_script_prefix
 from django.utils import timezone
 
@@ -158,34 +160,35 @@ def test_a_late_queue_is_told_of_each_hour_as_long_as_it_lasts(mailbox: Mailbox)
 )
 def test_each_queue_may_have_its_own_limit(limit: Any, found: list[str], settings: Any) -> None:
     settings.AFTERSAVE = {"ALERT_OLDEST_DUE": limit}
+    worker()
     due("crm", minutes=12)
     due("mail", minutes=12)
     enqueue("shop.do", queue="fresh")
-    assert keys(alerts.overdue_queues) == found
+    assert keys(alerts.standing_queues) == found
 
 
 def test_a_paused_queue_alerts_nobody() -> None:
     due("crm", minutes=12)
     Queue.objects.create(name="crm", paused_at=timezone.now())
-    assert keys(alerts.overdue_queues) == keys(alerts.unserved_queues) == []
+    assert keys(alerts.standing_queues) == []
 
 
 def test_a_queue_without_a_worker_is_told_of_after_a_minute() -> None:
     due("crm", minutes=2)
     due("mail", minutes=0.5)
-    assert keys(alerts.unserved_queues) == ["unserved:crm"]
+    assert keys(alerts.standing_queues) == ["unserved:crm"]
     worker(1, queues=["mail"])
     worker(2, queues=["crm"], beat=timedelta(minutes=5))
     worker(3, queues=["crm"], stopped_at=timezone.now())
-    assert keys(alerts.unserved_queues) == ["unserved:crm"]
-    assert "runworker --queues crm" in alerts.unserved_queues("default")[0].text
+    assert keys(alerts.standing_queues) == ["unserved:crm"]
+    assert "runworker --queues crm" in alerts.standing_queues("default")[0].text
 
 
 @pytest.mark.parametrize("queues", [[], ["mail", "crm"]])
 def test_a_living_worker_that_serves_the_queue_is_enough(queues: list[str]) -> None:
     due("crm", minutes=2)
     worker(1, queues=queues)
-    assert keys(alerts.unserved_queues) == []
+    assert keys(alerts.standing_queues) == []
 
 
 def test_lost_workers_are_one_alert_for_their_host() -> None:
@@ -225,7 +228,7 @@ def test_without_an_address_of_the_site_there_is_no_link_and_a_warning(settings:
 
 def test_the_command_in_an_alert_can_be_typed_whatever_the_queue_is_called() -> None:
     due("a b; $(x)", minutes=2)
-    (cause,) = alerts.unserved_queues("default")
+    (cause,) = alerts.standing_queues("default")
     assert cause.text.endswith("python manage.py runworker --queues 'a b; $(x)'")
 
 
@@ -320,6 +323,30 @@ def test_the_command_tells_what_it_told(
     call_command("aftersave_alerts", database="default")
     assert capsys.readouterr().out == ""
     assert len(mailbox.messages) == 1
+
+
+def test_what_was_told_costs_no_statement_of_its_own(settings: Any) -> None:
+    settings.AFTERSAVE = {"ALERT_TO": []}
+
+    def statements() -> int:
+        assert watch("default"), "the first look tells"
+        with CaptureQueriesContext(connection) as captured:
+            assert watch("default") == []
+        return len(captured)
+
+    fail("a.one", "first")
+    few = statements()
+    for number in range(5):
+        fail("a.one", f"other {number}")
+    assert statements() == few
+
+
+def test_the_oldest_due_tasks_are_looked_for_once_each_time() -> None:
+    due("crm", minutes=12)
+    with CaptureQueriesContext(connection) as captured:
+        watch("default")
+    looked = [query["sql"] for query in captured if "tasks_task" in query["sql"]]
+    assert len(looked) == 1
 
 
 @pytest.mark.django_db(transaction=True)

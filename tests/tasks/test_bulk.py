@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orders.models import Order
 from tasks import bulk, enqueue, handler, sweep
+from tasks.bulk_viewer import WHY_STOPPED
 from tasks.dashboard.viewer import Viewer
 from tasks.exceptions import BulkRefused, LeaseLost
 from tasks.models import BulkAction, Queue, State, Task, TaskEvent
@@ -373,7 +374,7 @@ def test_who_loses_the_right_on_the_way_stops_it_with_the_reason(withdraw: Any, 
     assert (begun.stopped_because, begun.done) == (why, 3)
     assert begun.finished_at is not None
     assert states(tasks) == ["failed"] * 2 + ["scheduled"] * 3
-    assert why in sweep.WHY_STOPPED
+    assert why in WHY_STOPPED
 
 
 def permission_by_session(site: AdminSite, request: Any) -> bool:

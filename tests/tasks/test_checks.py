@@ -100,6 +100,20 @@ def test_a_composite_key_is_an_error() -> None:
         declaring.discard(Cell)
 
 
+@pytest.mark.parametrize("field", [models.BinaryField, models.JSONField])
+@isolate_apps("tests.workload")
+def test_a_record_model_whose_key_is_no_text_is_an_error(field: Any) -> None:
+    options = type("Meta", (), {"app_label": "workload"})
+    key = field(primary_key=True)
+    body = {"id": key, "tasks": TaskRelation(), "Meta": options, "__module__": __name__}
+    blob = type(f"Blob{field.__name__}", (models.Model,), body)
+    try:
+        assert ids(checks.check_record_models()) == ["aftersave.E010"]
+        assert checks.check_record_models()[0].obj is blob
+    finally:
+        declaring.discard(blob)
+
+
 @pytest.mark.parametrize(
     ("refused", "found"),
     [

@@ -15,8 +15,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from tasks import bulk, enqueue, on_save, summing
-from tasks.dashboard.buttons import versions
 from tasks.dashboard.editing import digest
+from tasks.dashboard.versions import versions
 from tasks.dashboard.viewer import Viewer
 from tasks.incidents import try_one
 from tasks.models import Figure, LogLine, Queue, State, Task

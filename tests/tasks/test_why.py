@@ -8,7 +8,8 @@ from django.utils import timezone, translation
 from tasks import enqueue, handler
 from tasks.models import Queue, Task, Worker
 from tasks.queues import pause
-from tasks.why import serving, why, whys
+from tasks.serving import serving
+from tasks.why import why, whys
 from tests.tasks.admin_rows import in_state
 from tests.tasks.tools import WORKER, finish, start
 

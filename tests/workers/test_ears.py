@@ -28,16 +28,6 @@ r.Runner(r.Options(threads=1, coroutines=0)).run()
 
 
 @pytest.fixture
-def redis_layer(redis_url: str, settings: Any) -> None:
-    settings.CHANNEL_LAYERS = {
-        "default": {
-            "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [redis_url]},
-        }
-    }
-
-
-@pytest.fixture
 def open_ear(redis_layer: None) -> Iterator[Callable[[str], Ears]]:
     opened: list[Ears] = []
 

@@ -11,7 +11,8 @@ from tasks.settle import Ending
 from tests.tasks.tools import threads
 from tests.workers.tools import ME, OTHER, attempt, claimed, flusher, row_locked, worker
 from workers.attempt import GivenBack, Later, Written
-from workers.finish import FLUSH_AT, FLUSH_DELAY, Flusher, mark_started
+from workers.finish import FLUSH_AT, FLUSH_DELAY, Flusher
+from workers.outcomes import mark_started
 
 pytestmark = pytest.mark.django_db
 

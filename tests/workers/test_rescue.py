@@ -8,9 +8,9 @@ from django.utils import timezone
 from tasks import enqueue, figures, incidents, signals
 from tasks.models import Failure, Incident, LogLine, Queue, State, Task, Worker
 from tests.workers.tools import ME, OTHER, attempt, claimed, row_locked, statements, worker
-from workers.finish import mark_started
 from workers.look import Seen, due_queues, look
 from workers.membership import Membership
+from workers.outcomes import mark_started
 from workers.rescue import (
     SECOND_LOOK,
     WORKER_LOST,

@@ -13,10 +13,10 @@ from tests.workers.tools import ME, OTHER, attempt, claimed, flusher, forget_all
 from workers.attempt import Clock, Later
 from workers.claim import claim
 from workers.execute import execute
-from workers.finish import reschedule
 from workers.hands import Hands
 from workers.lanes import Lanes
 from workers.look import due_queues, look
+from workers.outcomes import reschedule
 from workers.testing import run_tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -1,6 +1,7 @@
 """Records that own tasks, and a count of what their handlers did. Tables come by run_syncdb."""
 
 import uuid
+from typing import Any
 
 from django.db import models
 
@@ -62,6 +63,52 @@ class Parcel(models.Model):
 
     def __len__(self) -> int:
         return 0
+
+
+class PrefixedKey(models.CharField):
+    """Says "voucher-x17" where the column says "x17", as fields of public ids do."""
+
+    def from_db_value(self, value: str | None, *arguments: Any) -> str | None:
+        return None if value is None else f"voucher-{value}"
+
+    def get_prep_value(self, value: Any) -> Any:
+        return str(value).removeprefix("voucher-")
+
+
+class Voucher(models.Model):
+    id = PrefixedKey(max_length=20, primary_key=True)
+
+    tasks = TaskRelation()
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Price(models.Model):
+    amount = models.DecimalField(max_digits=8, decimal_places=2, primary_key=True)
+
+    tasks = TaskRelation()
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Day(models.Model):
+    date = models.DateField(primary_key=True)
+
+    tasks = TaskRelation()
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Moment(models.Model):
+    at = models.DateTimeField(primary_key=True)
+
+    tasks = TaskRelation()
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class Erasable(models.Model):

@@ -12,12 +12,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from tasks.dashboard.buttons import done_word
+from tasks.dashboard.buttons import done_word, typed
 from tasks.dashboard.display import time_html
 from tasks.dashboard.entries import Change, changes
 from tasks.dashboard.events import Found, Wanted, read
+from tasks.dashboard.grammar import quoted
 from tasks.dashboard.ids import read_id
-from tasks.dashboard.page import Page, page_url
+from tasks.dashboard.page import Page, list_url, page_url
 from tasks.dashboard.pages.bulk import asked
 from tasks.dashboard.records import ShownRecord, shown_records
 from tasks.dashboard.shown_bulk import ShownBulk
@@ -102,9 +103,9 @@ class ActivityPage(Page):
     def wanted(self) -> Wanted:
         """What the reader looks for."""
         return Wanted(
-            who=self.query.get("who", "").strip()[:150],
+            who=typed(self.query, "who"),
             actions=ACTIONS.get(self.query.get("action", ""), ("", ()))[1],
-            queue=self.query.get("queue", "").strip()[:64],
+            queue=typed(self.query, "queue"),
             bulk=self.bulk,
         )
 
@@ -133,7 +134,7 @@ class ActivityPage(Page):
         }
 
     def _number(self, name: str) -> int | None:
-        return read_id(self.query.get(name, ""))
+        return read_id(self.query.get(name, "")) or None
 
     def _url(self, **place: int) -> str:
         kept = {name: self.query.get(name, "") for name in ("who", "action", "queue", "bulk")}
@@ -186,11 +187,8 @@ class ActivityPage(Page):
             shown = ShownBulk(self.viewer, event.about)
             return {"subject": shown.name, "url": shown.url}
         if event.queue:
-            query = urlencode({"q": f'queue:"{event.queue}"'})
-            return {
-                "subject": event.queue,
-                "url": f"{page_url(self.viewer, 'changelist')}?{query}",
-            }
+            url = list_url(self.viewer, f"queue:{quoted(event.queue)}")
+            return {"subject": event.queue, "url": url}
         if event.incident:
             name = _("incident #%(number)s") % {"number": event.incident.pk}
             return {

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from tasks import bulk as bulks
-from tasks.dashboard.buttons import LONGEST_REASON
+from tasks.dashboard.buttons import LONGEST_REASON, typed
 from tasks.dashboard.display import state_html, time_html
 from tasks.dashboard.log import log
 from tasks.dashboard.page import Page, back, page_url, post, say
@@ -188,7 +188,7 @@ def _steer(
     bulk = asked(viewer, bulk_id, using)
     if not may_steer(viewer, bulk):
         raise PermissionDenied
-    reason = request.POST.get(f"reason-{name}", "").strip()[:LONGEST_REASON]
+    reason = typed(request.POST, f"reason-{name}")
     with transaction.atomic(using=using):
         done = _STEERS[name](bulk, by=viewer.user, reason=reason)
         if done:

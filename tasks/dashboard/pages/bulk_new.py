@@ -18,21 +18,21 @@ from django.utils.translation import ngettext
 
 from tasks import bulk
 from tasks.bulk import KINDS, Plan
-from tasks.dashboard.bulk_words import ACTION_WORDS, name_words, press_words
-from tasks.dashboard.buttons import LONGEST_REASON
+from tasks.dashboard.bulk_words import ACTION_WORDS, press_words
+from tasks.dashboard.buttons import LONGEST_REASON, typed
 from tasks.dashboard.display import state_html
 from tasks.dashboard.ids import read_id
 from tasks.dashboard.incident_facts import SMALL, Facts
-from tasks.dashboard.page import Page, page_url, post, say
+from tasks.dashboard.page import Page, list_url, page_url, post, say
 from tasks.dashboard.records import ShownRecord, shown_records
+from tasks.dashboard.shown_bulk import ShownBulk
 from tasks.dashboard.viewer import Viewer
 from tasks.dashboard.window import read
 from tasks.exceptions import BulkRefused
-from tasks.models import Incident, Task
+from tasks.models import BulkAction, Incident, Task
 from tasks.redact import redact_text
 
 EXAMPLES = 5
-LONGEST_QUERY = 1000
 #: What the form carries; in the address it fills the form.
 FIELDS = ("action", "q", "reason", "per_second", "incident")
 
@@ -72,14 +72,14 @@ class BulkNewPage(Page):
     @cached_property
     def search(self) -> str:
         """What it shall be done to."""
-        return self.query.get("q", "").strip()[:LONGEST_QUERY]
+        return _search(self.query)
 
     def context(self) -> dict[str, Any]:
         common = {
             "action": self.action,
             "words": ACTION_WORDS[self.action],
             "query": self.search,
-            "list_url": f"{page_url(self.viewer, 'changelist')}?{urlencode({'q': self.search})}",
+            "list_url": list_url(self.viewer, self.search),
         }
         try:
             plan = bulk.plan(self.viewer, self.action, self.search)
@@ -101,7 +101,6 @@ class BulkNewPage(Page):
             "form": {name: self.query.get(name, "") for name in FIELDS},
             "token": uuid4(),
             "longest_reason": LONGEST_REASON,
-            "fastest": bulk.FASTEST,
             "start_url": page_url(self.viewer, "bulk_start"),
         }
 
@@ -145,20 +144,19 @@ def start_bulk(viewer: Viewer, request: HttpRequest) -> HttpResponse:
         again = urlencode({name: given.get(name, "") for name in FIELDS if given.get(name)})
         return HttpResponseRedirect(f"{page_url(viewer, 'bulk_new')}?{again}")
     text = _("%(name)s is under way. This page shows how far it is; you need not stay on it.")
-    counted = name_words(started.action, _count(started))
-    say(request, messages.SUCCESS, text % {"name": counted})
-    return HttpResponseRedirect(page_url(viewer, "bulk", bulk_id=started.pk))
+    shown = ShownBulk(viewer, started)
+    say(request, messages.SUCCESS, text % {"name": shown.name})
+    return HttpResponseRedirect(shown.url)
 
 
-def _count(started: Any) -> Any:
-    from tasks.dashboard.counting import Count
+def _search(given: QueryDict) -> str:
+    # Not cut: a search without its last words would find more.
+    return given.get("q", "").replace("\x00", "").strip()
 
-    return Count(started.expected, started.expected_is_exact)
 
-
-def _start(viewer: Viewer, given: QueryDict) -> Any:
-    plan = bulk.plan(viewer, given.get("action", ""), given.get("q", "").strip()[:LONGEST_QUERY])
-    reason = given.get("reason", "").strip()[:LONGEST_REASON]
+def _start(viewer: Viewer, given: QueryDict) -> BulkAction:
+    plan = bulk.plan(viewer, given.get("action", ""), _search(given))
+    reason = typed(given, "reason")
     if KINDS[plan.action].needs_reason and not reason:
         raise NotStarted(_("please give a reason, others will read it."))
     _check_number(plan, given)

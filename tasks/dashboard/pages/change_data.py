@@ -11,19 +11,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from tasks import actions
-from tasks.dashboard.buttons import (
-    CHANGE_DATA,
-    LONGEST_REASON,
-    effect_of_repeating,
-    may_press,
-    named_task,
-    versions,
-)
+from tasks.dashboard.buttons import CHANGE_DATA, LONGEST_REASON, may_press, named_task, typed
 from tasks.dashboard.display import state_html, state_word
 from tasks.dashboard.editing import Wrong, as_typed, digest, normal, read
+from tasks.dashboard.entries import changes
 from tasks.dashboard.page import Page, page_url, post, respond, say
 from tasks.dashboard.pressing import NotDone, asked_task, do, done_message, moved_on
-from tasks.dashboard.shown_difference import changed_values
+from tasks.dashboard.shown_buttons import effect_of_repeating
+from tasks.dashboard.versions import versions
 from tasks.dashboard.viewer import Viewer
 from tasks.difference import difference
 from tasks.models import State, Task, TaskEvent
@@ -90,7 +85,7 @@ class _Editing:
         self.page = page
         self.request = request
         self.typed = normal(request.POST.get("data", ""))
-        self.reason = request.POST.get("reason", "").strip()[:LONGEST_REASON]
+        self.reason = typed(request.POST, "reason")
         self.version = request.POST.get("version", "")
         self.step = request.POST.get("step", "preview")
 
@@ -102,20 +97,20 @@ class _Editing:
             data = read(task.name, self.typed, task.data)
         except Wrong as wrong:
             return self._again(error=str(wrong))
-        changes = difference(task.data, data)
+        found = difference(task.data, data)
         digest_now = digest(self.typed, self.version)
         looked_at = self.request.POST.get("previewed") == digest_now
-        if self.step == "preview" or not looked_at or not changes:
+        if self.step == "preview" or not looked_at or not found:
             return self._again(
                 is_preview=True,
-                changes=changed_values(changes),
+                changes=changes(found),
                 previewed=digest_now,
-                changed_since=self.step != "preview" and bool(changes),
+                changed_since=self.step != "preview" and bool(found),
             )
         if not self.reason:
             return self._again(
                 is_preview=True,
-                changes=changed_values(changes),
+                changes=changes(found),
                 previewed=digest_now,
                 reason_is_missing=True,
             )

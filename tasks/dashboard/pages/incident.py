@@ -9,14 +9,13 @@ from urllib.parse import urlencode
 from django.http import Http404
 from django.utils.translation import gettext as _
 
-from tasks.dashboard.buttons import shown_buttons
 from tasks.dashboard.display import state_html, time_html
 from tasks.dashboard.incident_buttons import RATES, incident_buttons, rate_name
 from tasks.dashboard.incident_facts import Facts, ticket
-from tasks.dashboard.page import Page, page_url
+from tasks.dashboard.page import Page, list_url, page_url
 from tasks.dashboard.records import shown_records
+from tasks.dashboard.shown_buttons import shown_buttons
 from tasks.dashboard.shown_why import shown_whys
-from tasks.dashboard.tiles import list_url
 from tasks.models import Incident
 from tasks.models.addresses import absolute
 

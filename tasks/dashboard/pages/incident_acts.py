@@ -8,12 +8,13 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import router, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
-from tasks import bulk, incidents, page_bell
-from tasks.dashboard.buttons import LONGEST_REASON
+from tasks import bulk, incidents
+from tasks.dashboard.buttons import typed
 from tasks.dashboard.incident_buttons import (
     BUTTONS,
     MUTES,
@@ -36,22 +37,22 @@ class _NotDone(Exception):
 
 def _press(viewer: Viewer, request: HttpRequest, incident_id: int, name: str) -> HttpResponse:
     button = BUTTONS[name]
-    facts = _asked(viewer, incident_id, "manage_incident")
-    incident = facts.incident
+    using = _asked(viewer, incident_id, "manage_incident").using
     try:
-        if request.POST.get("version") != version(incident):
-            raise _NotDone(_moved_on(incident))
-        using = facts.using
         with transaction.atomic(using=using):
+            # Locked: of two who saw the same only one may decide.
+            rows = Incident.objects.using(using).select_for_update()
+            incident = get_object_or_404(rows, pk=incident_id)
+            if request.POST.get("version") != version(incident):
+                raise _NotDone(_moved_on(incident))
             if not _do(viewer, request, button, incident):
                 raise _NotDone(_moved_on(incident))
             log(viewer, [incident], _told(request, button, incident))
-            page_bell.changed_after_commit(using, {page_bell.ANY})
     except _NotDone as refused:
         say(request, messages.WARNING, str(refused))
     else:
         say(request, messages.SUCCESS, str(button.done))
-    return _back(viewer, request, incident)
+    return _back(viewer, request, incident_id)
 
 
 def _told(request: HttpRequest, button: Button, incident: Incident) -> str:
@@ -96,7 +97,7 @@ def try_one(viewer: Viewer, request: HttpRequest, incident_id: int) -> HttpRespo
         text = _("%(task)s is tried again. What comes of it appears here.")
         link = format_html('<a href="{}">{} #{}</a>', url, tried.title, tried.pk)
         say(request, messages.SUCCESS, format_html(text.replace("%(task)s", "{}"), link))
-    return _back(viewer, request, facts.incident)
+    return _back(viewer, request, incident_id)
 
 
 def _try_one(viewer: Viewer, facts: Facts, *, seen: str | None) -> Task:
@@ -143,14 +144,14 @@ def retry_rest(viewer: Viewer, request: HttpRequest, incident_id: int) -> HttpRe
     if facts.trial is None or not facts.trial.succeeded:
         text = _("Nothing was done: first one task must be tried, and complete.")
         say(request, messages.WARNING, text)
-        return _back(viewer, request, incident)
+        return _back(viewer, request, incident_id)
     if facts.rest is not None:
         say(request, messages.WARNING, _("The others are being retried already."))
         return HttpResponseRedirect(page_url(viewer, "bulk", bulk_id=facts.rest.pk))
     if facts.rest_is_many:
         text = _("Nothing was done: so many are retried from the preview of a bulk action.")
         say(request, messages.WARNING, text)
-        return _back(viewer, request, incident)
+        return _back(viewer, request, incident_id)
     try:
         started = bulk.start(
             viewer,
@@ -164,7 +165,7 @@ def retry_rest(viewer: Viewer, request: HttpRequest, incident_id: int) -> HttpRe
         )
     except BulkRefused as refused:
         say(request, messages.WARNING, str(refused))
-        return _back(viewer, request, incident)
+        return _back(viewer, request, incident_id)
     return HttpResponseRedirect(page_url(viewer, "bulk", bulk_id=started.pk))
 
 
@@ -188,8 +189,7 @@ def _asked(viewer: Viewer, incident_id: int, *rights: str) -> Facts:
 
 
 def _typed(request: HttpRequest, incident: Incident, field: str, button: Button) -> str:
-    name = f"{field}-{button.name}-{incident.pk}"
-    return request.POST.get(name, request.POST.get(field, "")).strip()[:LONGEST_REASON]
+    return typed(request.POST, f"{field}-{button.name}-{incident.pk}", field)
 
 
 def _moved_on(incident: Incident) -> str:
@@ -201,5 +201,5 @@ def _moved_on(incident: Incident) -> str:
     return text % {"state": Incident.Status(incident.status).label}
 
 
-def _back(viewer: Viewer, request: HttpRequest, incident: Incident) -> HttpResponse:
-    return back(viewer, request, page_url(viewer, "incident", incident_id=incident.pk))
+def _back(viewer: Viewer, request: HttpRequest, incident_id: int) -> HttpResponse:
+    return back(viewer, request, page_url(viewer, "incident", incident_id=incident_id))

@@ -10,7 +10,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tasks.dashboard.buttons import FOR_MANY, selected_buttons
+from tasks.dashboard.buttons import FOR_MANY
 from tasks.dashboard.counting import Count, count
 from tasks.dashboard.display import exact, time_html
 from tasks.dashboard.ids import read_id
@@ -19,6 +19,7 @@ from tasks.dashboard.matching import Match, matching
 from tasks.dashboard.page import Page, page_url
 from tasks.dashboard.quick import filters, query_of
 from tasks.dashboard.rows import Row, rows_of
+from tasks.dashboard.shown_buttons import selected_buttons
 from tasks.dashboard.spans import moment
 from tasks.dashboard.viewer import RIGHTS
 from tasks.dashboard.window import Found, read
@@ -99,7 +100,8 @@ class ListPage(Page):
             "count": self._count(found, is_first),
             "is_first": is_first,
             "is_empty": not found.ids and is_first and not self.text,
-            "reached": _time_of(found.reached),
+            # The row at which a search stopped may not be theirs, so neither is its time.
+            "reached": "" if self.viewer.is_scoped else _time_of(found.reached),
             "older": query_of(self.text, before=found.older) if found.older else "",
             "newer": self._newer(found, is_first),
             "newest": query_of(self.text),

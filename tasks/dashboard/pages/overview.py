@@ -15,8 +15,8 @@ from tasks.dashboard.fleet import fleet, running_tasks, serving, workers
 from tasks.dashboard.incident_rows import SIFTED, shown_incidents
 from tasks.dashboard.lane_rows import shown_lanes
 from tasks.dashboard.lanes import Lane, lanes, unhandled
-from tasks.dashboard.page import Page, page_url
-from tasks.dashboard.tiles import failed_text, list_url, tiles
+from tasks.dashboard.page import Page, list_url, page_url
+from tasks.dashboard.tiles import failed_text, tiles
 from tasks.figures import Counts
 from tasks.models import Incident
 
@@ -78,7 +78,6 @@ class OverviewPage(Page):
 
     def _with(self, **changed: str) -> str:
         query = self.query.copy()
-        query.update(changed)
         for name, value in changed.items():
             query[name] = value
         return f"?{query.urlencode()}"

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from tasks import queues
 from tasks.conf import aftersave_settings
-from tasks.dashboard.buttons import LONGEST_REASON, reason_name
+from tasks.dashboard.buttons import reason_name, typed
 from tasks.dashboard.display import relative
 from tasks.dashboard.log import log
 from tasks.dashboard.page import back, page_url, post, say
@@ -21,6 +21,7 @@ from tasks.dashboard.viewer import Viewer
 from tasks.exceptions import QueueCannotBePaused, QueueUnchanged
 from tasks.handlers import registry
 from tasks.models import Queue, Task
+from tasks.text import is_storable
 
 
 @post("queue/<path:queue>/pause/", "queue_pause")
@@ -56,7 +57,7 @@ def resume(viewer: Viewer, request: HttpRequest, queue: str) -> HttpResponse:
     try:
         with transaction.atomic(using=using):
             row = Queue.objects.using(using).select_for_update().filter(pk=queue).first()
-            if row and row.paused_at and seen and seen != version(row):
+            if row and row.paused_at and seen and seen != version(row.paused_at):
                 # Resumed and paused again since: that was decided later, by somebody who knew more.
                 raise QueueUnchanged(queue, paused=True, by=row.paused_by, at=row.paused_at)
             queues.resume(using, queue, by=viewer.user, reason=reason)
@@ -75,16 +76,22 @@ def _asked(viewer: Viewer, queue: str) -> str:
     if not viewer.has("pause_queue"):
         raise PermissionDenied
     using = router.db_for_write(Queue)
-    named = {handler.queue for handler in registry} | {aftersave_settings.DEFAULT_QUEUE}
-    known = queue in named or Queue.objects.using(using).filter(pk=queue).exists()
-    if not (known or Task.objects.using(using).due().filter(queue=queue).exists()):
+    if not (is_storable(queue) and _is_known(using, queue)):
         raise Http404(_("There is no queue %(queue)s.") % {"queue": queue})
     return using
 
 
+def _is_known(using: str, queue: str) -> bool:
+    named = {handler.queue for handler in registry} | {aftersave_settings.DEFAULT_QUEUE}
+    return (
+        queue in named
+        or Queue.objects.using(using).filter(pk=queue).exists()
+        or Task.objects.using(using).due().filter(queue=queue).exists()
+    )
+
+
 def _reason(request: HttpRequest, action: str, queue: str) -> str:
-    typed = request.POST.get(reason_name(action, queue)) or request.POST.get("reason", "")
-    return typed.strip()[:LONGEST_REASON]
+    return typed(request.POST, reason_name(action, queue), "reason")
 
 
 def _back(viewer: Viewer, request: HttpRequest) -> HttpResponse:
@@ -108,6 +115,6 @@ def _paused(viewer: Viewer, queue: Queue) -> SafeString:
         "{}</button>",
         text,
         page_url(viewer, "queue_resume", queue=queue.name),
-        version(queue),
+        version(queue.paused_at),
         RESUME_LABEL,
     )

@@ -9,25 +9,21 @@ from functools import cached_property
 from typing import Any
 
 from django.apps import apps
-from django.contrib import messages
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
-from django.db import models, router, transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db import models
+from django.http import Http404
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from tasks import actions
-from tasks.dashboard.buttons import ShownButton, shown_buttons, skipped_text
 from tasks.dashboard.display import SHOWN_STATES, state_html, when_html
 from tasks.dashboard.facts import Neighbour, Progress, progress, waiting_for
 from tasks.dashboard.finding import known_keys
 from tasks.dashboard.ids import read_id
-from tasks.dashboard.log import log
-from tasks.dashboard.page import Page, back, page_url, post, say
-from tasks.dashboard.records import ShownRecord, record_url, shown_keys
+from tasks.dashboard.page import Page, page_url
+from tasks.dashboard.record_buttons import retry_all_button
+from tasks.dashboard.records import ShownRecord, shown_keys
 from tasks.dashboard.rollup import rollup_html, rollup_text, shown_state
+from tasks.dashboard.shown_buttons import ShownButton, shown_buttons
 from tasks.dashboard.shown_why import ShownWhy, shown_whys
 from tasks.dashboard.story import tell
 from tasks.dashboard.ticket import ticket
@@ -39,8 +35,6 @@ from tasks.models.records import KEY_LENGTH, owner_model
 SHOWN = 20
 #: Tasks of one record that are counted.
 MOST_COUNTED = 10_000
-#: Tasks of one record that are retried at once; for more there are bulk actions.
-MOST_RETRIED = 1000
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ class RecordPage(Page):
     @cached_property
     def content_type(self) -> ContentType:
         """What the record is. Raises Http404."""
-        return _content_type(self.arguments["app"], self.arguments["model"])
+        return content_type_of(self.arguments["app"], self.arguments["model"])
 
     @cached_property
     def record(self) -> ShownRecord:
@@ -99,7 +93,7 @@ class RecordPage(Page):
         for name in ("record", "content_type"):
             self.__dict__.pop(name, None)
         viewer, key = self.viewer, self.arguments["key"]
-        tasks = _tasks_of(viewer, self.content_type, key)
+        tasks = tasks_of(viewer, self.content_type, key)
         counts, ids = _counted(tasks)
         if not counts and not _may_know(viewer, self.content_type, key):
             raise Http404(_("There is no such record, or no task of it that you may see."))
@@ -118,7 +112,7 @@ class RecordPage(Page):
             "story": story,
             "older": newest[-1].pk if len(shown) > SHOWN else None,
             "is_newest": self._before is None,
-            "retry_all_url": self._retry_all_url(counts),
+            "buttons": self._buttons(counts, tasks),
             "ticket": ticket(self.url(), newest, story, title=self.title, line=line),
         }
 
@@ -126,49 +120,14 @@ class RecordPage(Page):
     def _before(self) -> int | None:
         return read_id(self.query.get("before", ""))
 
-    def _retry_all_url(self, counts: Counter[str]) -> str:
+    def _buttons(self, counts: Counter[str], tasks: TaskQuerySet) -> list[ShownButton]:
         if counts["failed"] < 2 or not self.viewer.has("retry_task"):
-            return ""
-        return page_url(self.viewer, "record_retry", **self.arguments)
+            return []
+        url = page_url(self.viewer, "record_retry", **self.arguments)
+        return [retry_all_button(tasks, url)]
 
 
-@post("record-retry/<slug:app>/<slug:model>/<path:key>/", "record_retry")
-def retry_all(viewer: Viewer, request: HttpRequest, app: str, model: str, key: str) -> HttpResponse:
-    """Retry every failed task of a record that this person may retry."""
-    if not viewer.has("retry_task"):
-        raise PermissionDenied
-    content_type = _content_type(app, model)
-    using = router.db_for_write(Task)
-    failed = _tasks_of(viewer, content_type, key).using(using).failed().defer("data", "result")
-    found = list(failed[: MOST_RETRIED + 1])
-    tasks = found[:MOST_RETRIED]
-    allowed = [task.pk for task in tasks if viewer.may("retry", task)]
-    with transaction.atomic(using=using):
-        outcome = actions.many(using, allowed, "retry", by=request.user)
-        done = [task for task in tasks if task.pk in outcome.done]
-        log(viewer, done, _("Retried."))
-    skipped = dict(outcome.skipped)
-    if len(allowed) < len(tasks):
-        skipped["forbidden"] = len(tasks) - len(allowed)
-    _tell(request, len(done), skipped, are_more=len(found) > len(tasks))
-    return back(viewer, request, record_url(viewer, content_type, key))
-
-
-def _tell(request: HttpRequest, done: int, skipped: dict[str, int], *, are_more: bool) -> None:
-    text = ngettext("%(count)d task was retried.", "%(count)d tasks were retried.", done)
-    said = text % {"count": done}
-    if not (done or skipped):
-        said = _("Nothing was retried: no task of this record is failed.")
-    if skipped:
-        left = _("Left as they are: %(which)s.") % {"which": skipped_text(skipped)}
-        said = f"{said} {left}"
-    if are_more:
-        more = _("More tasks of this record are failed than are retried at once.")
-        said = f"{said} {more}"
-    say(request, messages.SUCCESS if done else messages.WARNING, said)
-
-
-def _content_type(app: str, model: str) -> ContentType:
+def content_type_of(app: str, model: str) -> ContentType:
     """Of the model that owns the tasks: a proxy or child shares those of its parent."""
     types = ContentType.objects.db_manager(Task.objects.db)
     try:
@@ -181,7 +140,8 @@ def _content_type(app: str, model: str) -> ContentType:
     return types.get_for_model(owner_model(known))
 
 
-def _tasks_of(viewer: Viewer, content_type: ContentType, key: str) -> TaskQuerySet:
+def tasks_of(viewer: Viewer, content_type: ContentType, key: str) -> TaskQuerySet:
+    """Those of a record's tasks that the person may know of."""
     if len(key) > KEY_LENGTH or "\x00" in key:
         return viewer.tasks.none()
     return viewer.tasks.filter(content_type=content_type.pk, object_id=key)

@@ -17,11 +17,11 @@ from tasks.actions import Outcome, name_of
 from tasks.dashboard.buttons import (
     BUTTONS,
     FOR_MANY,
-    LONGEST_REASON,
     Button,
     may_press,
     reason_name,
     skipped_text,
+    typed,
 )
 from tasks.dashboard.ids import read_id
 from tasks.dashboard.log import log
@@ -43,7 +43,7 @@ def selected(viewer: Viewer, request: HttpRequest, action: str) -> HttpResponse:
         raise Http404
     if not viewer.has(RIGHTS[action]):
         raise PermissionDenied
-    reason = request.POST.get(reason_name(action, "selected"), "").strip()[:LONGEST_REASON]
+    reason = typed(request.POST, reason_name(action, "selected"))
     if "undo" in request.GET:
         ids = _done_by(viewer, button, _ids(request.GET["undo"].split(",")))
         reason = reason or (_("Taken back.") if button.needs_reason else "")

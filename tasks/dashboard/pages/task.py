@@ -9,16 +9,17 @@ from typing import Any
 from django.http import Http404
 from django.utils.translation import gettext as _
 
-from tasks.dashboard.buttons import restore_button, shown_buttons, versions
 from tasks.dashboard.carried import carried
 from tasks.dashboard.display import state_html, when_html
 from tasks.dashboard.entries import Story
-from tasks.dashboard.facts import NEWEST_LINES, facts, log_lines, neighbours, progress
+from tasks.dashboard.facts import facts, log_lines, neighbours, progress
 from tasks.dashboard.page import Page
 from tasks.dashboard.records import shown_records
+from tasks.dashboard.shown_buttons import restore_button, shown_buttons
 from tasks.dashboard.shown_why import shown_whys
 from tasks.dashboard.story import tell
 from tasks.dashboard.ticket import ticket
+from tasks.dashboard.versions import versions
 from tasks.models import State, Task
 
 #: What needs somebody stands out.
@@ -111,5 +112,4 @@ class TaskPage(Page):
             "carried": carried(self.task),
             "log": lines,
             "log_is_cut": is_cut,
-            "newest_lines": NEWEST_LINES,
         }

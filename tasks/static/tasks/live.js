@@ -22,7 +22,6 @@ const TICKET_LASTS = 45000; // it is good for a minute
 const PATIENCE = 10000;
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 10000;
-const SAY_EVERY = 5000;
 
 const SIGNED_OUT = 4401;
 const NOT_ALLOWED = 4403;
@@ -36,19 +35,9 @@ const put = (element, text) => {
 };
 const clock = (moment) => moment.toLocaleTimeString(document.documentElement.lang || undefined);
 
-// What is told to the ear: seldom, and the newest.
+// What is told to the ear: manners.js does it, seldom.
 
-let saidAt = -SAY_EVERY;
-let toSay = null;
-const say = (text) => {
-  toSay = text;
-  setTimeout(() => {
-    if (toSay === null || now() - saidAt < SAY_EVERY) return;
-    saidAt = now();
-    put(document.getElementById("af-say"), toSay);
-    toSay = null;
-  }, Math.max(0, saidAt + SAY_EVERY - now()));
-};
+const say = (text) => root.dispatchEvent(new CustomEvent("af:say", { detail: { text } }));
 
 // The region: what the server sends takes the place of what is there, and nobody loses theirs.
 

@@ -1,4 +1,4 @@
-/* Times in the viewer's zone, keys, ticks and copies. The pages work without it. */
+/* Times in the viewer's zone, what is said aloud, keys, ticks and copies. The pages work without it. */
 (() => {
   "use strict";
 
@@ -94,9 +94,33 @@
     if ("afTickAll" in target.dataset || target.name === "ticked") countTicks();
   });
 
-  // Copy
+  // What is told to the ear: seldom, and of each kind the newest. Whoever has something to tell
+  // sends "af:say"; live updates must not silence what the reader has just done.
 
-  const say = (text) => put(document.getElementById("af-say"), text);
+  const SAY_EVERY = 5000;
+  const toSay = new Map();
+  let saidAt = -SAY_EVERY;
+  let isGoingTo = false;
+  const speak = () => {
+    const wait = saidAt + SAY_EVERY - performance.now();
+    if (wait > 0) {
+      setTimeout(speak, wait);
+      return;
+    }
+    saidAt = performance.now();
+    isGoingTo = false;
+    put(document.getElementById("af-say"), [...toSay.values()].join(". "));
+    toSay.clear();
+  };
+  const say = (kind, text) => {
+    toSay.set(kind, text);
+    if (isGoingTo) return;
+    isGoingTo = true;
+    setTimeout(speak);
+  };
+  root.addEventListener("af:say", ({ detail }) => say("live", detail.text));
+
+  // Copy
 
   const copyOldWay = (text) => {
     const area = document.createElement("textarea");
@@ -126,7 +150,7 @@
     const label = button.textContent;
     const done = button.dataset.afDone || label;
     put(button, done);
-    say(done);
+    say("copy", done);
     button.focus();
     setTimeout(() => put(button, label), 2000);
   };

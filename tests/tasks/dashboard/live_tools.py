@@ -70,7 +70,7 @@ class Reader:
         return message
 
     def hear_until(
-        self, wanted: Callable[[dict[str, Any]], Any], timeout: float = 8
+        self, wanted: Callable[[dict[str, Any]], Any], timeout: float = 20
     ) -> dict[str, Any]:
         """The first message that is wanted."""
         until = time.monotonic() + timeout

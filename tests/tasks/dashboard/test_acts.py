@@ -8,7 +8,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from tasks import enqueue
-from tasks.dashboard.buttons import BUTTONS, versions
+from tasks.dashboard.buttons import BUTTONS
+from tasks.dashboard.versions import versions
 from tasks.models import State, Task, TaskEvent
 from tests.tasks.admin_rows import (
     EVERYTHING,

@@ -7,13 +7,9 @@ from django.template.loader import render_to_string
 from django.test import RequestFactory
 
 from tasks import enqueue, handler
-from tasks.dashboard.buttons import (
-    done_word,
-    selected_buttons,
-    shown_buttons,
-    skipped_text,
-    versions,
-)
+from tasks.dashboard.buttons import done_word, skipped_text
+from tasks.dashboard.shown_buttons import selected_buttons, shown_buttons
+from tasks.dashboard.versions import versions
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Task, TaskEvent
 from tests.tasks.admin_rows import EVERYTHING, in_state

@@ -9,7 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from tasks import enqueue, handler
-from tasks.dashboard.buttons import versions
+from tasks.dashboard.versions import versions
 from tasks.models import SearchKey, Task, TaskEvent
 from tests.tasks.admin_rows import (
     EVERYTHING,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.http import QueryDict
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -21,7 +21,7 @@ from tasks.dashboard.viewer import Viewer
 from tasks.models import BulkAction, Failure, Incident, IncidentHour, State, Task, TaskEvent
 from tests.tasks.admin_rows import LIST, messages_of, staff, text_of
 from tests.tasks.dashboard.scene import paint
-from tests.tasks.tools import finish
+from tests.tasks.tools import finish, threads, wait_until_blocked
 
 pytestmark = pytest.mark.django_db
 
@@ -619,3 +619,25 @@ def test_a_stored_link_that_is_no_address_of_a_page_is_not_shown_as_one(link):
     text = shown(staff("view_task"), page_of(incident(link=link, note="look")))
     assert 'href="' + link not in text
     assert "look" in text
+
+
+def test_secrets_in_a_note_and_its_link_are_hidden():
+    one = incident(note="password=hunter2 works", link="https://ann:hunter2@example.com/8")
+    text = text_of(staff("view_task").get(f"{INCIDENTS}{one.pk}/"))
+    assert "hunter2" not in text
+    assert "works" in text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_decides_while_somebody_else_does_hears_of_it_and_changes_nothing():
+    one = incident()
+    url, seen = f"{INCIDENTS}{one.pk}/mute/", version(one)
+    client = staff(*MANAGER)
+    with threads(1) as run, transaction.atomic():
+        incidents.take(one, by="bob")
+        pressed = run(client.post, url, {"version": seen, "until": "1h"})
+        wait_until_blocked()
+    text = messages_of(client.get(pressed.result(10).url))[0]
+    assert text == "Nothing was done: bob has taken this incident meanwhile."
+    one.refresh_from_db()
+    assert (one.status, one.taken_by) == ("taken", "bob")

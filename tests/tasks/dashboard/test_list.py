@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orders.models import Order
 from tasks import build, enqueue, enqueue_many
+from tasks.dashboard import window
 from tasks.models import Queue, Task
 from tests.tasks.admin_rows import EVERYTHING, LIST, failed, in_state, shown_ids, staff, text_of
 from tests.workload.models import Record
@@ -305,3 +306,15 @@ class TestScope:
             exported = b"".join(client.get(f"{LIST}export.csv", {"q": query})).decode()
             assert f"\n{mine.pk}," in exported
             assert f"\n{other.pk}," not in exported
+
+    @pytest.mark.usefixtures("narrow")
+    def test_when_others_tasks_were_created_is_not_told(self, settings, monkeypatch):
+        monkeypatch.setattr(window, "STEPS", (2,))
+        client = staff(*EVERYTHING)
+        failed("shop.do", queue="crm")
+        enqueue_many([build("shop.do", queue="default") for _ in range(5)])
+        page = text_of(client.get(LIST, {"q": "error:broke"}))
+        assert "Search further back" in page
+        assert "Searched back to" not in page
+        settings.AFTERSAVE = {**settings.AFTERSAVE, "VISIBLE_TASKS": None}
+        assert "Searched back to" in text_of(client.get(LIST, {"q": "error:broke"}))

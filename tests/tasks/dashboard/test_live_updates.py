@@ -13,6 +13,7 @@ from tasks import build, enqueue, enqueue_many, page_bell
 from tasks.dashboard.live import consumer, hub, socket, watch
 from tasks.dashboard.page import Page, Rendering
 from tasks.models import State, Task
+from tests.services.waiting import wait_for
 from tests.tasks.admin_rows import LIST, failed, staff
 from tests.tasks.dashboard.live_tools import Open, Reader, shown_parts, socket_on, ticket_on
 from tests.tasks.tools import finish
@@ -188,11 +189,14 @@ def test_a_page_is_updated_a_few_times_a_second(open_socket: Open, renderings: l
     reader = follow(open_socket, staff("view_task"))
     _all(reader, 0.3)
     renderings.clear()
-    until = time.monotonic() + 2.0
-    while time.monotonic() < until:
+    began = time.monotonic()
+
+    def has_followed() -> bool:
         page_bell.changed("default", {"default": 1})
-        time.sleep(0.02)
-    assert 4 <= len(renderings) <= watch.BURST + 2 * watch.PACE + 1
+        return len(renderings) > 8
+
+    wait_for(has_followed, timeout=20, what="updates while much changes")
+    assert len(renderings) <= watch.BURST + (time.monotonic() - began) * watch.PACE + 1
 
 
 def test_a_hidden_page_gets_one_update_in_five_seconds(
@@ -200,13 +204,13 @@ def test_a_hidden_page_gets_one_update_in_five_seconds(
 ) -> None:
     assert socket.HIDDEN_PAUSE == 5.0
     monkeypatch.setattr(socket, "HIDDEN_PAUSE", 1.5)
+    began = time.monotonic()
     reader = follow(open_socket, staff("view_task"))
     reader.say(hidden=True)
-    began = time.monotonic()
     tasks = [enqueue("shop.do") for _ in range(3)]
     message = reader.hear_until(lambda message: message.get("here"))
     assert len(message["here"]) == len(tasks)
-    assert time.monotonic() - began > 1.0
+    assert time.monotonic() - began >= 1.5
 
 
 def test_the_server_is_never_silent_for_long(
@@ -214,7 +218,8 @@ def test_the_server_is_never_silent_for_long(
 ) -> None:
     monkeypatch.setattr(consumer, "BEAT", 0.2)
     reader = follow(open_socket, staff("view_task"))
-    assert len(_all(reader, 1.1)) >= 4
+    for _ in range(4):
+        assert reader.hear(timeout=2) is not None
 
 
 def test_a_page_that_cannot_be_rendered_says_so_and_recovers(

@@ -22,16 +22,6 @@ def hears_no_own_bell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "SAFETY", 60.0)
 
 
-@pytest.fixture
-def redis_layer(redis_url: str, settings: Any) -> None:
-    settings.CHANNEL_LAYERS = {
-        "default": {
-            "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [redis_url]},
-        }
-    }
-
-
 def live_through(way: str) -> Callable[[dict[str, Any]], bool]:
     return lambda message: message.get("how") == way
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from tasks import enqueue, handler
 from tasks.dashboard.charts import SPANS, charts
-from tasks.dashboard.fleet import serving, workers
+from tasks.dashboard.fleet import MOST_WORKERS, serving, workers
 from tasks.dashboard.lanes import lanes
 from tasks.dashboard.page import pages
 from tasks.dashboard.viewer import Viewer
@@ -205,6 +205,18 @@ def test_a_worker_of_every_queue_serves_any_and_a_silent_one_none():
     text = text_of(overview(client))
     assert "No worker is running." in part(text, "af-alarms")
     assert "silent" in part(text, "af-fleet")
+
+
+def test_a_queue_is_served_also_by_a_worker_that_does_not_fit_on_the_page():
+    Worker.objects.bulk_create(
+        Worker(id=n, host="a", pid=n, threads=1, coroutines=0, queues=["mail"])
+        for n in range(1, MOST_WORKERS + 1)
+    )
+    worker(MOST_WORKERS + 1, host="b", queues=["crm"])
+    enqueue("work.noop", queue="crm")
+    shown = overview(staff("view_task", "view_queue"))
+    assert not shown.context["deserted"]
+    assert len(shown.context["fleet"]) == MOST_WORKERS
 
 
 def test_the_own_queue_is_served_by_every_worker():

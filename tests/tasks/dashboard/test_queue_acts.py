@@ -99,6 +99,19 @@ def test_an_old_page_does_not_resume_what_was_paused_anew(client):
     assert is_paused()
 
 
+def test_an_old_page_of_a_task_does_not_resume_what_was_paused_anew(client):
+    task = enqueue("shop.do", queue="crm")
+    pause("default", "crm", by="bob")
+    (button,) = client.get(f"{LIST}{task.pk}/change/").context["why"].buttons
+    resume("default", "crm", by="bob")
+    pause("default", "crm", by="eve", reason="now really")
+    press(client, "resume", version=button.version)
+    assert is_paused()
+    (button,) = client.get(f"{LIST}{task.pk}/change/").context["why"].buttons
+    press(client, "resume", version=button.version)
+    assert not is_paused()
+
+
 def test_aftersaves_own_queue_cannot_be_paused(client):
     Queue.objects.create(name="aftersave")
     response = press(client, "pause", "aftersave")

@@ -1,5 +1,6 @@
 """The page of a record: how its tasks are, their story, and one button for all that failed."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,8 @@ from django.utils import timezone
 
 from orders.models import Order
 from tasks import build, enqueue, enqueue_many, on_create
-from tasks.dashboard.pages import record as record_page
+from tasks.dashboard import record_buttons
+from tasks.dashboard.buttons import LONGEST_REASON
 from tasks.models import Failure, Task, TaskEvent
 from tests.tasks.admin_rows import EVERYTHING, in_state, messages_of, staff, text_of
 from tests.tasks.tools import finish
@@ -47,6 +49,13 @@ def page(client, record, query=""):
 
 def failed(record, name="shop.do", **more):
     return in_state("failed", name, record=record, **more)
+
+
+def seen(shown):
+    """What the button for all that failed sends along."""
+    found = re.search(r'/record-retry/[^"]*" name="version" value="([^"]+)"', shown)
+    assert found, "there is no such button"
+    return {"version": found[1]}
 
 
 def mine_alone(user, queryset):
@@ -292,13 +301,57 @@ class TestRetryAll:
         assert LogEntry.objects.count() == 2
 
     def test_if_there_are_more_than_at_once_the_answer_says_so(self, client, record, monkeypatch):
-        monkeypatch.setattr(record_page, "MOST_RETRIED", 2)
+        monkeypatch.setattr(record_buttons, "MOST_RETRIED", 2)
         for _ in range(3):
             failed(record)
         response = client.post(address_of(record, "record-retry"), follow=True)
         assert messages_of(response)[0].startswith("2 tasks were retried. More tasks of this")
         response = client.post(address_of(record, "record-retry"), follow=True)
         assert messages_of(response)[0] == "1 task was retried."
+        assert not record.tasks.failed().exists()
+
+    def test_what_colleagues_shall_know_is_kept_with_every_task(self, client, record):
+        for _ in range(2):
+            failed(record)
+        shown = page(client, record)
+        name = re.search(r'<input type="text" form="af-form" id="(.*?)" name="\1"', shown)
+        assert name, "there is no field for a reason, or it is in another form"
+        text = "  the mail server was moved  "
+        client.post(address_of(record, "record-retry"), {**seen(shown), name[1]: text})
+        reasons = TaskEvent.objects.values_list("reason", flat=True)
+        assert list(reasons) == ["the mail server was moved"] * 2
+        logged = LogEntry.objects.values_list("change_message", flat=True)
+        assert list(logged) == ["Retried: the mail server was moved"] * 2
+
+    def test_a_reason_is_no_longer_than_others(self, client, record):
+        failed(record)
+        client.post(address_of(record, "record-retry"), {"reason": "x" * (LONGEST_REASON + 1)})
+        assert len(TaskEvent.objects.get().reason) <= LONGEST_REASON
+
+    def test_what_was_seen_is_done(self, client, record):
+        for _ in range(2):
+            failed(record)
+        shown = page(client, record)
+        client.post(address_of(record, "record-retry"), seen(shown))
+        assert not record.tasks.failed().exists()
+
+    @pytest.mark.parametrize("change", ["one more failed", "one was retried", "one failed again"])
+    def test_what_was_not_seen_is_not_done(self, client, record, change):
+        tasks = [failed(record) for _ in range(3)]
+        shown = page(client, record)
+        if change == "one more failed":
+            failed(record)
+        else:
+            Task.objects.get(pk=tasks[0].pk).retry(by="bob")
+        if change == "one failed again":
+            finish(tasks[0], "failed")
+        before = record.tasks.failed().count()
+        response = client.post(address_of(record, "record-retry"), seen(shown), follow=True)
+        assert "Nothing was retried: other tasks" in messages_of(response)[0]
+        assert record.tasks.failed().count() == before
+        assert not TaskEvent.objects.filter(who="ann").exists()
+        # The page that says so shows how they are now.
+        client.post(address_of(record, "record-retry"), seen(text_of(response)))
         assert not record.tasks.failed().exists()
 
     def test_twice_does_it_once(self, client, record):

@@ -8,7 +8,7 @@ from django.db.models import Model
 from django.test import Client
 
 from tasks import enqueue
-from tasks.dashboard.buttons import versions
+from tasks.dashboard.versions import versions
 from tasks.models import BulkAction, Incident, State, Task, TaskEvent
 from tests.tasks.admin_rows import LIST, button_of, in_state, staff
 from tests.tasks.dashboard.test_incident_pages import failed, incident, press

@@ -1,6 +1,8 @@
 """Tasks in the host's own change lists: the column and the filter."""
 
 import re
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 from django.contrib import admin
@@ -8,11 +10,20 @@ from django.contrib.auth.models import Permission, User
 from django.urls import path
 
 from tasks import enqueue
-from tasks.admin import FailedTasksFilter, TaskAdminMixin, TaskRollupMixin
+from tasks.admin import FailedTasksFilter, TaskAdminMixin, TaskRollupMixin, rollup
 from tasks.dashboard.rollup import rollup_html, rollup_text
 from tasks.models import Task
-from tests.tasks.admin_rows import in_state, staff, text_of
-from tests.workload.models import ChildRecord, Parcel, ProxyRecord, Record
+from tests.tasks.admin_rows import in_state, messages_of, staff, text_of
+from tests.workload.models import (
+    ChildRecord,
+    Day,
+    Moment,
+    Parcel,
+    Price,
+    ProxyRecord,
+    Record,
+    Voucher,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -31,8 +42,17 @@ class Edited(WithTasks):
     list_editable = ["name"]
 
 
+#: Models whose keys are no numbers, and four keys of each.
+KEYS = [
+    (Price, [Decimal("0.50"), Decimal("17.05"), Decimal("123456.78"), Decimal("-3.00")]),
+    (Day, [date(2026, month, 28) for month in range(1, 5)]),
+    (Moment, [datetime(2026, 3, 29, hour, 30, 0, 250_000, tzinfo=UTC) for hour in range(4)]),
+    (Voucher, [f"voucher-x{number}" for number in range(4)]),
+]
+
+
 site, bare = admin.AdminSite("admin"), admin.AdminSite("bare")
-for model in (Record, ProxyRecord, ChildRecord, Parcel):
+for model in (Record, ProxyRecord, ChildRecord, Parcel, *(model for model, _keys in KEYS)):
     site.register(model, WithTasks)
 site.register(Task, OwnTaskAdmin)
 bare.register(Record, Edited)
@@ -131,6 +151,27 @@ class TestTheFilter:
         assert keys(response) == {str(broken.pk)}
         everything = client.get(f"/admin/workload/{model._meta.model_name}/")
         assert keys(everything) == {str(record.pk) for record in (broken, fine, bored)}
+
+    @pytest.mark.parametrize(
+        ("model", "given"), KEYS, ids=lambda value: getattr(value, "__name__", "")
+    )
+    @pytest.mark.parametrize("compared", [2, 10_000])
+    def test_keys_of_any_kind_are_compared(self, client, model, given, compared, monkeypatch):
+        monkeypatch.setattr(rollup, "MOST_COMPARED", compared)
+        records = [model.objects.create(pk=key) for key in given]
+        in_state("completed", record=records[0])
+        for record in records[1:]:
+            in_state("failed", record=record)
+        response = client.get(f"/admin/workload/{model._meta.model_name}/?tasks=failed")
+        broken = {str(record.pk) for record in records[1:]}
+        if not messages_of(response):
+            assert keys(response) == broken
+        else:
+            # What is missing is missing because of a limit, and that is said.
+            assert model in (Moment, Voucher)
+            assert compared == 2
+            assert "more than 2 of their tasks are failed" in messages_of(response)[0]
+            assert keys(response) == {str(record.pk) for record in records[2:]}
 
     def test_equal_keys_of_other_models_do_not_count(self, client):
         record = Record.objects.create()
