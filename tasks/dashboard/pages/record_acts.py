@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tasks import actions
-from tasks.dashboard.buttons import LONGEST_REASON, RETRY, may_press, skipped_text
+from tasks.dashboard.buttons import RETRY, may_press, skipped_text, typed
 from tasks.dashboard.log import log
 from tasks.dashboard.page import back, post, say
 from tasks.dashboard.pages.record import content_type_of, tasks_of
@@ -38,14 +38,9 @@ def retry_all(viewer: Viewer, request: HttpRequest, app: str, model: str, key: s
         if rows and seen and seen != seen_of(rows.values()):
             say(request, messages.WARNING, _moved_on())
         else:
-            done, skipped = _retry(viewer, using, rows, _reason(request))
+            done, skipped = _retry(viewer, using, rows, typed(request.POST, REASON, "reason"))
             _tell(request, done, skipped, are_more=are_more)
     return back(viewer, request, record_url(viewer, content_type, key))
-
-
-def _reason(request: HttpRequest) -> str:
-    typed = request.POST.get(REASON) or request.POST.get("reason", "")
-    return typed.strip()[:LONGEST_REASON]
 
 
 def _retry(

@@ -12,6 +12,7 @@ from tasks.dashboard.incident_buttons import version
 from tasks.dashboard.versions import versions
 from tasks.models import BulkAction, Incident, Queue, Task, TaskEvent
 from tests.tasks.admin_rows import LIST, button_of, failed, in_state, messages_of, text_of
+from tests.workload.models import Record
 
 pytestmark = pytest.mark.django_db
 
@@ -66,6 +67,13 @@ class TestNulInAReason:
         task = failed()
         form = {"version": versions([task])[task.pk], "reason": f"mended{NUL}"}
         assert client.post(button_of(task, "retry"), form).status_code == 302
+        assert the_one_event() == "mended"
+
+    def test_of_all_failed_tasks_of_a_record(self, client) -> None:
+        record = Record.objects.create(name="The record")
+        failed(record=record)
+        url = f"{LIST}record-retry/{record._meta.app_label}/{record._meta.model_name}/{record.pk}/"
+        assert client.post(url, {"reason": f"mended{NUL}"}).status_code == 302
         assert the_one_event() == "mended"
 
     def test_of_ticked_tasks(self, client) -> None:
