@@ -11,6 +11,7 @@ from tasks.models import Task
 from workers import log
 from workers.attempt import Attempt, Clock, GivenBack, Later, Outcome
 from workers.finish import Flusher
+from workers.mix import Mix
 from workers.slots import Coroutines, Slots, Threads
 from workers.tally import Tally
 
@@ -37,6 +38,7 @@ class Hands:
         self._last: deque[Attempt] = deque()
         self._alone: Attempt | None = None
         self._alone_until = 0.0
+        self.mix = Mix()
         self._sync_names = registry.names(is_async=False)
         self._async_names = registry.names(is_async=True)
         own = [name for name in self._sync_names if name.startswith(f"{OWN}.")]
@@ -69,7 +71,7 @@ class Hands:
         elif self._is_async_only and self.coroutines.size:
             wanted = (coro, None)
         elif sync and coro:
-            wanted = (min(sync, coro), None)
+            wanted = (self.mix.fitting(sync, coro), None)
         else:
             return self._of_one_kind(sync, coro)
         return (min(wanted[0], MOST_AT_ONCE), None) if wanted[0] > 0 else None
@@ -80,9 +82,13 @@ class Hands:
     def _of(self, free: int, names: list[str]) -> tuple[int, list[str]] | None:
         return (min(free, MOST_AT_ONCE), names) if free > 0 and names else None
 
-    def give_out(self, tasks: Sequence[Task]) -> None:
-        """Hand claimed tasks to their slots; those without a handler here go back."""
+    def give_out(self, tasks: Sequence[Task], *, of_any_name: bool = True) -> None:
+        """Hand claimed tasks to their slots; those without a handler here go back.
+
+        ``of_any_name``: whether the claim took what came, so that it tells of what there is.
+        """
         now = time.monotonic()
+        kinds: Counter[Slots] = Counter()
         ready: dict[Slots, list[Attempt]] = {self.threads: [], self.coroutines: []}
         for task in tasks:
             handler = registry.get(task.name)
@@ -94,10 +100,13 @@ class Hands:
             )
             slots = self._slots(attempt)
             slots.hold(attempt)
+            kinds[slots] += 1
             if attempt.is_last:
                 self._last.append(attempt)
             else:
                 ready[slots].append(attempt)
+        if of_any_name:
+            self.mix.add(kinds[self.threads], kinds[self.coroutines])
         for slots, attempts in ready.items():
             if attempts:
                 slots.start(*attempts)

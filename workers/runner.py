@@ -202,7 +202,7 @@ class Runner:
             tasks = claim(self.using, queue, limit, self.membership.id, names, self.hands.excluded)
             self.claimed += len(tasks)
             page_bell.changed(self.using, {queue: len(tasks)} if tasks else {})
-            self.hands.give_out(tasks)
+            self.hands.give_out(tasks, of_any_name=names is None)
             if len(tasks) < limit:
                 self.lanes.empty(queue)
                 if names is not None:

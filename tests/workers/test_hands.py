@@ -292,6 +292,40 @@ def test_while_one_kind_is_full_only_names_of_the_other_are_wanted(gate: Gate) -
     assert worker.hands.appetite() is None
 
 
+def test_a_kind_that_is_rare_does_not_limit_claims_of_the_other(gate: Gate) -> None:
+    async def wait(task: Task) -> None:
+        await gate.wait(task)
+
+    handler("work.async_gate")(wait)
+    tasks(40, "work.async_gate")
+    worker = Worker(threads=2, coroutines=100)
+    assert worker.hands.appetite() == (2, None), "all might be for threads"
+    worker.claim(limit=2)
+    assert worker.hands.appetite() == (32, None)
+    worker.claim(limit=32)
+    assert len(worker.hands.coroutines.held) == 34
+    # Now all are for threads: more were claimed than there are, and the others go back.
+    tasks(40, "work.gate", priority=9)
+    worker.claim(limit=32)
+    assert worker.hands.appetite() == (66, ["work.async_gate"])
+    wait_for(lambda: len(gate.entered) == 36, what="34 coroutines and 2 threads")
+    assert worker.hands.return_unstarted(older_than=-1.0) == 30
+    # Half of what came is for threads, so the next claims are smaller again.
+    assert worker.hands.mix.fitting(2, 66) < 5
+
+
+def test_a_claim_of_chosen_names_says_nothing_of_what_there_is(gate: Gate) -> None:
+    async def wait(task: Task) -> None:
+        await gate.wait(task)
+
+    handler("work.async_gate")(wait)
+    worker = Worker(threads=3, coroutines=2)
+    tasks(1)
+    names = ["work.gate"]
+    worker.hands.give_out(claim("default", "default", 1, ME, names), of_any_name=False)
+    assert worker.hands.appetite() == (2, None)
+
+
 def counted() -> dict[str, Counts]:
     return figures.by_name("default", since=timezone.now() - timedelta(minutes=5))
 
