@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -21,6 +21,7 @@ import psutil
 import psycopg
 
 from benchmarks.drain import PROCESSES, rate_of, rotated
+from benchmarks.host.turns import TOLD
 from benchmarks.readers import Readers
 from benchmarks.registry import AFTERSAVE, ROOT
 from benchmarks.server import Server
@@ -30,44 +31,40 @@ SOCKETS = 19
 OTHERS_A_SECOND = 1000
 PAUSE = 0.3
 WARM_UP = 5.0
-DRAINED = 40_000
+DRAINED = 100_000
 PATH = "/admin/tasks/task/?q=queue:marked"
 TEMPLATE = "template live"
-NOBODY = "nobody"
-#: What the workers' sessions are called in the database.
-WORKERS = "workers"
 
 
 def live(server: Server, *, rounds: int, jobs: int | None = None) -> dict[str, Any]:
-    """Seconds from commit to row by way, and how fast workers drain with and without readers."""
+    """Seconds from commit to row by way, and how fast workers drain while pages are told or not."""
     with _redis(server.folder) as redis_url:
         _prepare(server)
         ways = {"redis": redis_url, "postgresql": ""}
         delays = {way: _delays(server, way, url) for way, url in ways.items()}
-        drains: dict[str, list[Drained]] = {NOBODY: [], **{way: [] for way in ways}}
+        drains: dict[str, list[Drained]] = {way: [] for way in ways}
         for turn in range(rounds):
             for way in rotated(list(drains), turn):
-                url, watched = ways.get(way, ""), way in ways
-                done = _drain(server, f"{way} {turn}", url, jobs or DRAINED, watched=watched)
+                done = _drain(server, f"{way} {turn}", ways[way], jobs or DRAINED)
                 drains[way].append(done)
-                print(f"live {turn + 1}/{rounds} {way}: {done.rate:,.0f} jobs/s, "
-                      f"{done.processor * 1e6:.0f} µs of a processor each, "
-                      f"{done.web:.1%} of one for the web process", flush=True)  # fmt: skip
+                print(
+                    f"live {turn + 1}/{rounds} {way}: {done.rate:,.0f} jobs/s, told/silent "
+                    f"{median(done.shares):.3f}, the web process {done.web:.1%}",
+                    flush=True,
+                )
     return {
         "delays": delays,
-        "rates": {way: [one.rate for one in found] for way, found in drains.items()},
-        "processor": {way: [one.processor for one in found] for way, found in drains.items()},
-        "web": {way: [one.web for one in found] for way, found in drains.items()},
+        "drains": {way: [asdict(one) for one in found] for way, found in drains.items()},
     }
 
 
 @dataclass(frozen=True)
 class Drained:
-    """Jobs a second; seconds of a processor that the workers and their database sessions took for
-    each, and that the web process took for each second."""
+    """Jobs a second; for each second how fast it was while pages were told, as a share of how fast
+    while they were not; and which share of a processor the web process took."""
 
     rate: float
-    processor: float
+    shares: list[float]
     web: float
 
 
@@ -112,29 +109,43 @@ def _delays(server: Server, way: str, redis_url: str) -> dict[str, float]:
     return summary
 
 
-def _drain(server: Server, name: str, redis_url: str, jobs: int, *, watched: bool) -> Drained:
+def _drain(server: Server, name: str, redis_url: str, jobs: int) -> Drained:
+    """Workers that tell pages every other second: what is compared is done at the same time."""
     from tasks import build, enqueue_many
 
-    silent = {} if watched else {"BENCH_TELLS_NO_PAGES": "1"}
     database = f"live {name}"
-    with _site(server, database, redis_url, **silent) as site, ExitStack() as stack:
+    with _site(server, database, redis_url) as site, ExitStack() as stack:
         _marked_tasks()
         tasks = enqueue_many([build("bench.noop", queue="other") for _ in range(jobs)])
-        if watched:
-            stack.enter_context(Readers(site.web, PATH, site.cookie, sockets=SOCKETS))
+        stack.enter_context(Readers(site.web, PATH, site.cookie, sockets=SOCKETS))
         watch = stack.enter_context(server.connect(database))
-        stack.enter_context(site.workers())
-        taken: list[tuple[float, float]] = []
+        stack.enter_context(site.workers(BENCH_TELLS_BY_TURNS="1"))
+        before: list[float] = []
         rate = rate_of(
             server, database, AFTERSAVE, watch, [task.pk for task in tasks], site,
-            begun=lambda: taken.append((site.processor_of_workers(watch), site.processor_of_web())),
+            begun=lambda: before.append(site.processor_of_web()),
         )  # fmt: skip
-        workers, web = taken[0]
-        return Drained(
-            rate,
-            processor=(site.processor_of_workers(watch) - workers) / jobs,
-            web=(site.processor_of_web() - web) * rate / jobs,
-        )
+        web = (site.processor_of_web() - before[0]) * rate / jobs
+        return Drained(rate, _shares(watch), web)
+
+
+def _shares(watch: psycopg.Connection) -> list[float]:
+    """Each second beside the mean of the one before and the one after, told beside silent ones.
+
+    So a drain that becomes faster or slower as a whole says nothing.
+    """
+    seconds = watch.execute(
+        "SELECT floor(extract(epoch FROM finished_at))::bigint AS second, count(*) FROM tasks_task"
+        " WHERE queue = 'other' AND finished_at IS NOT NULL GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    whole = seconds[1:-1]
+    shares = []
+    for (_, before), (second, jobs), (_, after) in zip(whole, whole[1:], whole[2:], strict=False):
+        share = 2 * jobs / (before + after)
+        shares.append(share if second % 2 == TOLD else 1 / share)
+    if not shares:
+        raise RuntimeError(f"the jobs were done in {len(seconds)} seconds: drain more of them")
+    return shares
 
 
 def _marked_tasks() -> list[int]:
@@ -202,16 +213,9 @@ class _Site:
             started.wait(60)
             log.close()
 
-    def workers(self, *options: str) -> Any:
+    def workers(self, *options: str, **variables: str) -> Any:
         words = ("manage.py", "runworker", "--processes", PROCESSES, *options)
-        return self.process(*words, PGAPPNAME=WORKERS)
-
-    def processor_of_workers(self, watch: psycopg.Connection) -> float:
-        """Seconds that the runner processes and their sessions' backends have taken so far."""
-        runners = psutil.Process(self.started[-1].pid).children(recursive=True)
-        sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
-        backends = [psutil.Process(pid) for (pid,) in watch.execute(sessions, [WORKERS])]
-        return sum(sum(one.cpu_times()[:2]) for one in (*runners, *backends))
+        return self.process(*words, **variables)
 
     def processor_of_web(self) -> float:
         """Seconds that the web server has taken so far."""
@@ -239,7 +243,7 @@ class _Site:
 
 
 @contextmanager
-def _site(server: Server, database: str, redis_url: str, **variables: str) -> Iterator[_Site]:
+def _site(server: Server, database: str, redis_url: str) -> Iterator[_Site]:
     from django.db import connections
 
     server.create(database, template=TEMPLATE)
@@ -248,7 +252,6 @@ def _site(server: Server, database: str, redis_url: str, **variables: str) -> It
     environment = {
         **os.environ,
         **server.variables(database),
-        **variables,
         "REDIS_URL": redis_url,
         "PYTHONPATH": str(ROOT),
     }

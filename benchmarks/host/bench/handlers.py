@@ -2,6 +2,7 @@
 
 import os
 
+from benchmarks.host import turns
 from benchmarks.peers import adapter
 from tasks import handler, page_bell
 
@@ -16,5 +17,5 @@ def ping(task):
     adapter.send_ping()
 
 
-if os.environ.get("BENCH_TELLS_NO_PAGES"):
-    page_bell.changed = lambda using, changes: None
+if os.environ.get("BENCH_TELLS_BY_TURNS"):
+    page_bell.changed = turns.by_turns(page_bell.changed)
