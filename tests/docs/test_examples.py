@@ -11,6 +11,12 @@ SETTINGS = """
 INSTALLED_APPS += ["shop"]
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = BASE_DIR / "mail"
+# As the check aftersave.W006 asks for.
+DATABASES["default"]["OPTIONS"] = {
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=WAL",
+    "timeout": 20,
+}
 """
 ALONE = """
 
@@ -35,11 +41,11 @@ def test_the_lines_of_the_readme_run_an_order_and_the_shown_tests_pass(tmp_path)
     done(project, "python manage.py makemigrations --verbosity 0 shop")
     done(project, "python manage.py migrate --verbosity 0")
     done(project, f'python manage.py shell -v 0 -c "{ORDER}"')
-    done(project, "python manage.py runworker --drain")
+    told = done(project, "python manage.py runworker --drain")
     assert done(project, f'python manage.py shell -v 0 -c "{LOOK}"').splitlines() == [
         "inventory.reserve #1 completed",
         "email.order_confirmation #2 completed",
-    ]
+    ], told
     assert len(list((tmp_path / "mail").iterdir())) == 1
 
     first, *_, alone = blocks(TESTING, "python")
