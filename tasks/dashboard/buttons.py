@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
@@ -18,8 +17,6 @@ from tasks.models import Task
 
 if TYPE_CHECKING:
     from tasks.dashboard.display import Words
-
-LONGEST_REASON = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +145,6 @@ def done_word(action: str) -> str:
 def reason_name(action: str, key: object) -> str:
     """The name of the field for the reason: every button of a page has its own."""
     return f"reason-{action}-{key}"
-
-
-def typed(given: QueryDict, *fields: str) -> str:
-    """What was typed in the first of ``fields`` that is not empty, as every database takes it."""
-    # PostgreSQL refuses NUL, which no keyboard has.
-    texts = (given.get(name, "").replace("\x00", "").strip() for name in fields)
-    return next((text for text in texts if text), "")[:LONGEST_REASON]
 
 
 def may_press(viewer: Viewer, button: Button, task: Task) -> bool:

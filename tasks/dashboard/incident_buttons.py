@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext_lazy
 
-from tasks.dashboard.buttons import LONGEST_REASON
 from tasks.dashboard.page import page_url
+from tasks.dashboard.typed import LONGEST_TYPED
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Incident
 
@@ -42,7 +42,7 @@ class Button:
     asks: str = "nothing"
     help: Words = ""
 
-    longest_reason = LONGEST_REASON
+    longest_reason = LONGEST_TYPED
 
     @property
     def path(self) -> str:

@@ -17,7 +17,8 @@ from tasks.dashboard.lanes import Lane
 from tasks.dashboard.numbers import more_than, number, rate, share
 from tasks.dashboard.page import list_url
 from tasks.dashboard.probes import MOST_COUNTED
-from tasks.dashboard.queue_buttons import ShownQueueButton, queue_buttons
+from tasks.dashboard.queue_buttons import queue_buttons
+from tasks.dashboard.shown_buttons import ShownButton
 from tasks.dashboard.viewer import Viewer
 from tasks.figures import Counts
 from tasks.models import Queue
@@ -44,7 +45,7 @@ class ShownLane:
     failing: str = ""
     fails_much: bool = False
     failed_url: str = ""
-    button: ShownQueueButton | None = None
+    button: ShownButton | None = None
 
 
 def shown_lanes(
@@ -74,7 +75,7 @@ def _row(
     due: str,
     lately: Mapping[str, Counts],
     hour: Mapping[str, Counts],
-    button: ShownQueueButton | None,
+    button: ShownButton | None,
 ) -> ShownLane:
     place = quoted(lane.name)
     shown: dict[str, Any] = {

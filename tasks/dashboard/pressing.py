@@ -15,18 +15,11 @@ from django.utils.translation import gettext as _
 
 from tasks import actions
 from tasks.actions import name_of
-from tasks.dashboard.buttons import (
-    BUTTONS,
-    Button,
-    did,
-    may_press,
-    named_task,
-    reason_name,
-    typed,
-)
+from tasks.dashboard.buttons import BUTTONS, Button, did, may_press, named_task, reason_name
 from tasks.dashboard.display import relative, state_word
 from tasks.dashboard.log import log
 from tasks.dashboard.page import back, page_url, say
+from tasks.dashboard.typed import typed
 from tasks.dashboard.versions import last_event, versions
 from tasks.dashboard.viewer import RIGHTS, Viewer
 from tasks.exceptions import TransitionRefused, UniqueKeyTaken

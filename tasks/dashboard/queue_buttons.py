@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from tasks.dashboard.buttons import LONGEST_REASON, reason_name
 from tasks.dashboard.page import page_url
+from tasks.dashboard.shown_buttons import ShownButton
 from tasks.dashboard.viewer import Viewer
 from tasks.handlers import OWN
 from tasks.models import Queue
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownQueueButton:
-    """Pause (asks for a reason) or Resume of one queue, whichever fits."""
-
-    name: str
-    label: str
-    url: str
-    queue: str
-    version: str
-    says: str = ""
-
-    longest_reason = LONGEST_REASON
-
-    @property
-    def needs_reason(self) -> bool:
-        """Whether it is refused without a reason."""
-        return self.name == "pause"
-
-    @property
-    def reason_name(self) -> str:
-        """The name of the field in which the reason is typed."""
-        return reason_name(self.name, self.queue)
-
 
 PAUSE_LABEL = gettext_lazy("Pause")
 RESUME_LABEL = gettext_lazy("Resume")
@@ -46,7 +20,7 @@ RESUME_LABEL = gettext_lazy("Resume")
 
 def queue_buttons(
     viewer: Viewer, queues: Iterable[Queue], due: Mapping[str, str] | None = None
-) -> dict[str, ShownQueueButton]:
+) -> dict[str, ShownButton]:
     """The button of each queue that this person may pause; ``due``: how many tasks are, as text."""
     if not viewer.has("pause_queue"):
         return {}
@@ -57,14 +31,15 @@ def queue_buttons(
     }
 
 
-def queue_button(viewer: Viewer, queue: Queue, due: str = "") -> ShownQueueButton:
+def queue_button(viewer: Viewer, queue: Queue, due: str = "") -> ShownButton:
     """Pause or Resume, without asking for rights."""
     name = "resume" if queue.paused_at else "pause"
-    return ShownQueueButton(
+    return ShownButton(
         name=name,
         label=str(RESUME_LABEL if queue.paused_at else PAUSE_LABEL),
         url=page_url(viewer, f"queue_{name}", queue=queue.name),
-        queue=str(queue.name),
+        key=str(queue.name),
+        asks="required" if name == "pause" else "",
         version=version(queue.paused_at),
         says=_says(due) if name == "pause" else "",
     )

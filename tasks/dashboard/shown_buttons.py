@@ -15,7 +15,6 @@ from tasks.dashboard.buttons import (
     CHANGE_DATA,
     COMPLETE,
     FOR_MANY,
-    LONGEST_REASON,
     RESTORE,
     RUN_AGAIN,
     Button,
@@ -24,6 +23,7 @@ from tasks.dashboard.buttons import (
     reason_name,
 )
 from tasks.dashboard.page import page_url
+from tasks.dashboard.typed import LONGEST_TYPED
 from tasks.dashboard.versions import versions
 from tasks.dashboard.viewer import RIGHTS, Viewer
 from tasks.models import Prerequisite, State, Task, TaskEvent
@@ -55,7 +55,7 @@ class ShownButton:
     unnamed: int = 0  # so many more wait
     aria: str = ""  # what the label leaves out where there are many of these buttons
 
-    longest_reason = LONGEST_REASON
+    longest_reason = LONGEST_TYPED
 
     @property
     def needs_reason(self) -> bool:

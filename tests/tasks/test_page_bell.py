@@ -20,7 +20,7 @@ from tasks.models import Task
 from tests.services.host import Host
 from tests.services.redis import Redis
 from tests.tasks.failing import fail, incident
-from tests.tasks.tools import finish
+from tests.tasks.tools import finish, joined
 
 on_a_database = pytest.mark.django_db(transaction=True)
 
@@ -68,18 +68,6 @@ def test_pages_hear_of_incidents_whoever_decides(told: list[dict[str, int]]) -> 
     assert told == [{page_bell.ANY: 1}]
     assert incidents.refresh("default") == 0
     assert len(told) == 1
-
-
-def joined() -> str:
-    """A channel that hears what pages are told through Redis."""
-
-    async def join() -> str:
-        layer = get_channel_layer()
-        channel = await layer.new_channel()
-        await layer.group_add(page_bell.GROUP, channel)
-        return str(channel)
-
-    return async_to_sync(join)()
 
 
 def heard_on(channel: str, queue: str, changes: int) -> bool:
@@ -197,12 +185,12 @@ def test_a_bell_that_fails_never_raises_into_the_host(
 def test_a_redis_that_hangs_holds_nobody_up_and_gets_the_news_later(
     redis_layer: None, redis_server: Redis
 ) -> None:
-    channel = joined()
+    channel = joined(page_bell.GROUP)
     redis_server.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     for _ in range(1000):
         page_bell.changed("default", {"a": 1})
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 0.5
     redis_server.process.send_signal(signal.SIGCONT)
 
     assert heard_on(channel, "a", 1000)
@@ -211,7 +199,7 @@ def test_a_redis_that_hangs_holds_nobody_up_and_gets_the_news_later(
 def test_a_short_process_tells_its_news_before_it_ends(
     sqlite_host: Host, redis_layer: None, redis_url: str
 ) -> None:
-    channel = joined()
+    channel = joined(page_bell.GROUP)
     sqlite_host.env["REDIS_URL"] = redis_url
     sqlite_host.shell("from tasks import enqueue; [enqueue('work.noop') for _ in range(50)]")
     assert heard_on(channel, "default", 50)

@@ -20,6 +20,7 @@ from tests.services.host import Host
 from tests.services.redis import Redis
 from tests.services.waiting import wait_for
 from tests.tasks.admin_rows import button_of, failed, staff
+from tests.tasks.tools import joined
 
 #: Rings in a process and in a child that it forks, as a web server forks its workers.
 FORKS = """
@@ -44,21 +45,9 @@ def redis_layer(redis_layer: None, settings: Any) -> None:
     settings.AFTERSAVE = {**settings.AFTERSAVE, "SESSION_ALIAS": None}
 
 
-def joined() -> str:
-    """A channel that hears what workers are rung."""
-
-    async def join() -> str:
-        layer = get_channel_layer()
-        name = await layer.new_channel()
-        await layer.group_add(bell.GROUP, name)
-        return str(name)
-
-    return async_to_sync(join)()
-
-
 @pytest.fixture
 def channel(redis_layer: None) -> str:
-    return joined()
+    return joined(bell.GROUP)
 
 
 @pytest.fixture
@@ -105,7 +94,7 @@ def test_a_request_does_not_wait_for_a_redis_that_hangs(
     began = time.monotonic()
     response = client.post(button_of(task, "retry"), {"version": versions([task])[task.pk]})
     enqueue("shop.do", queue="more")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 2
     assert response.status_code == 302
     assert Task.objects.get(pk=task.pk).shown_state == "due"
     redis_server.process.send_signal(signal.SIGCONT)
@@ -135,12 +124,12 @@ def test_a_redis_that_is_away_is_complained_of_seldom_and_rung_when_it_is_back(
         for number in range(50):
             bell.ring("default", [f"queue{number}"])
             time.sleep(0.005)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 2
         wait_for(lambda: "takes no news" in caplog.text, what="the complaint")
     assert caplog.text.count("takes no news") <= 3
     # It has forgotten the group, and may be told what waited before somebody joins again.
     redis_server.start()
-    again = joined()
+    again = joined(bell.GROUP)
     bell.ring("default", ["after"])
     assert heard(again, "after")
 
@@ -164,8 +153,8 @@ def test_a_short_process_does_not_wait_long_for_a_redis_that_hangs(
     )
     began = time.monotonic()
     done = sqlite_host.manage("shell", "--verbosity=0", "--command", code)
-    assert float(done.stdout.split()[-1]) < 5
-    assert time.monotonic() - began < 10
+    assert float(done.stdout.split()[-1]) < 2
+    assert time.monotonic() - began < 7
     assert "takes no news; the last are not told" in done.stderr
 
 

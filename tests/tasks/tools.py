@@ -1,10 +1,12 @@
-"""A worker's part, played by a test; and threads with connections of their own."""
+"""A worker's part, played by a test; threads with connections of their own; who hears Redis."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
 from django.db import connection, connections
 from django.db.models import F
 
@@ -85,3 +87,15 @@ def wait_until_blocked(count: int = 1) -> None:
     # MariaDB answers from a cache that it renews only after a tenth of a second without a reader.
     every = 0.25 if connection.vendor == "mysql" else 0.02
     wait_for(blocked, timeout=30, every=every, what="blocked on locks")
+
+
+def joined(group: str) -> str:
+    """A channel that hears what ``group`` is told through Redis."""
+
+    async def join() -> str:
+        layer = get_channel_layer()
+        channel = await layer.new_channel()
+        await layer.group_add(group, channel)
+        return str(channel)
+
+    return async_to_sync(join)()

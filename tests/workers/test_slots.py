@@ -109,6 +109,8 @@ def test_the_first_attempts_tell_the_rate_by_the_time_they_took() -> None:
         slots.done(one)
     # 8 in half a second: less than one of them starts in 50 ms.
     assert slots.capacity() == 4
+    slots.hold(made(lambda task: None))
+    assert slots.capacity() == 3
 
 
 def test_withdrawing_leaves_what_is_fresh_where_threads_find_it() -> None:

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from tasks.dashboard.buttons import done_word, typed
+from tasks.dashboard.buttons import done_word
 from tasks.dashboard.display import time_html
 from tasks.dashboard.entries import Change, changes
 from tasks.dashboard.events import Found, Wanted, read
@@ -22,6 +22,7 @@ from tasks.dashboard.page import Page, list_url, page_url
 from tasks.dashboard.pages.bulk import asked
 from tasks.dashboard.records import ShownRecord, shown_records
 from tasks.dashboard.shown_bulk import ShownBulk
+from tasks.dashboard.typed import typed
 from tasks.models import BulkAction, TaskEvent
 from tasks.redact import redact_text
 

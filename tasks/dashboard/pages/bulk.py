@@ -15,11 +15,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from tasks import bulk as bulks
-from tasks.dashboard.buttons import LONGEST_REASON, typed
 from tasks.dashboard.display import state_html, time_html
 from tasks.dashboard.log import log
 from tasks.dashboard.page import Page, back, page_url, post, say
 from tasks.dashboard.shown_bulk import ShownBulk, may_see, may_steer
+from tasks.dashboard.typed import LONGEST_TYPED, typed
 from tasks.dashboard.viewer import Viewer
 from tasks.handlers import OWN
 from tasks.models import BulkAction, State, Task, TaskEvent
@@ -84,7 +84,7 @@ class BulkPage(Page):
             "may_steer": may_steer(self.viewer, shown.bulk),
             "task_url": self._task_url(),
             "events_url": f"{page_url(self.viewer, 'activity')}?bulk={shown.id}",
-            "longest_reason": LONGEST_REASON,
+            "longest_reason": LONGEST_TYPED,
             **{
                 f"{name}_url": page_url(self.viewer, f"bulk_{name}", bulk_id=shown.id)
                 for name in _STEERS

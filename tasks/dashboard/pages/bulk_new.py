@@ -19,13 +19,13 @@ from django.utils.translation import ngettext
 from tasks import bulk
 from tasks.bulk import KINDS, Plan
 from tasks.dashboard.bulk_words import ACTION_WORDS, press_words
-from tasks.dashboard.buttons import LONGEST_REASON, typed
 from tasks.dashboard.display import state_html
 from tasks.dashboard.ids import read_id
 from tasks.dashboard.incident_facts import SMALL, Facts
 from tasks.dashboard.page import Page, list_url, page_url, post, say
 from tasks.dashboard.records import ShownRecord, shown_records
 from tasks.dashboard.shown_bulk import ShownBulk
+from tasks.dashboard.typed import LONGEST_TYPED, typed, typed_whole
 from tasks.dashboard.viewer import Viewer
 from tasks.dashboard.window import read
 from tasks.exceptions import BulkRefused
@@ -72,7 +72,8 @@ class BulkNewPage(Page):
     @cached_property
     def search(self) -> str:
         """What it shall be done to."""
-        return _search(self.query)
+        # Not cut: a search without its last words would find more.
+        return typed_whole(self.query, "q")
 
     def context(self) -> dict[str, Any]:
         common = {
@@ -100,7 +101,7 @@ class BulkNewPage(Page):
             "needs_number": plan.expected.number > SMALL,
             "form": {name: self.query.get(name, "") for name in FIELDS},
             "token": uuid4(),
-            "longest_reason": LONGEST_REASON,
+            "longest_reason": LONGEST_TYPED,
             "start_url": page_url(self.viewer, "bulk_start"),
         }
 
@@ -149,13 +150,8 @@ def start_bulk(viewer: Viewer, request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(shown.url)
 
 
-def _search(given: QueryDict) -> str:
-    # Not cut: a search without its last words would find more.
-    return given.get("q", "").replace("\x00", "").strip()
-
-
 def _start(viewer: Viewer, given: QueryDict) -> BulkAction:
-    plan = bulk.plan(viewer, given.get("action", ""), _search(given))
+    plan = bulk.plan(viewer, given.get("action", ""), typed_whole(given, "q"))
     reason = typed(given, "reason")
     if KINDS[plan.action].needs_reason and not reason:
         raise NotStarted(_("please give a reason, others will read it."))

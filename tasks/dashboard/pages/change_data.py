@@ -11,13 +11,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from tasks import actions
-from tasks.dashboard.buttons import CHANGE_DATA, LONGEST_REASON, may_press, named_task, typed
+from tasks.dashboard.buttons import CHANGE_DATA, may_press, named_task
 from tasks.dashboard.display import state_html, state_word
 from tasks.dashboard.editing import Wrong, as_typed, digest, normal, read
 from tasks.dashboard.entries import changes
 from tasks.dashboard.page import Page, page_url, post, respond, say
 from tasks.dashboard.pressing import NotDone, asked_task, do, done_message, moved_on
 from tasks.dashboard.shown_buttons import effect_of_repeating
+from tasks.dashboard.typed import LONGEST_TYPED, typed
 from tasks.dashboard.versions import versions
 from tasks.dashboard.viewer import Viewer
 from tasks.difference import difference
@@ -63,7 +64,7 @@ class EditData(Page):
             "may_save": task.state != State.COMPLETED,
             "may_retry": _may_retry(self.viewer, task),
             "effect": effect_of_repeating(task) if task.state == State.COMPLETED else "",
-            "longest_reason": LONGEST_REASON,
+            "longest_reason": LONGEST_TYPED,
             "task_url": page_url(self.viewer, "change", task_id=task.pk),
             "edit_url": self.url(),
             "save_url": page_url(self.viewer, "change_data", task_id=task.pk),

@@ -14,7 +14,6 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from tasks import bulk, incidents
-from tasks.dashboard.buttons import typed
 from tasks.dashboard.incident_buttons import (
     BUTTONS,
     MUTES,
@@ -26,6 +25,7 @@ from tasks.dashboard.incident_buttons import (
 from tasks.dashboard.incident_facts import Facts
 from tasks.dashboard.log import log
 from tasks.dashboard.page import back, page_url, post, say
+from tasks.dashboard.typed import typed
 from tasks.dashboard.viewer import Viewer
 from tasks.exceptions import BulkRefused
 from tasks.models import Incident, Task

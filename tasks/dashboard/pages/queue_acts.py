@@ -12,11 +12,12 @@ from django.utils.translation import gettext as _
 
 from tasks import queues
 from tasks.conf import aftersave_settings
-from tasks.dashboard.buttons import reason_name, typed
+from tasks.dashboard.buttons import reason_name
 from tasks.dashboard.display import relative
 from tasks.dashboard.log import log
 from tasks.dashboard.page import back, page_url, post, say
 from tasks.dashboard.queue_buttons import RESUME_LABEL, version
+from tasks.dashboard.typed import typed
 from tasks.dashboard.viewer import Viewer
 from tasks.exceptions import QueueCannotBePaused, QueueUnchanged
 from tasks.handlers import registry

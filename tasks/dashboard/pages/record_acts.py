@@ -10,12 +10,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tasks import actions
-from tasks.dashboard.buttons import RETRY, may_press, skipped_text, typed
+from tasks.dashboard.buttons import RETRY, may_press, skipped_text
 from tasks.dashboard.log import log
 from tasks.dashboard.page import back, post, say
 from tasks.dashboard.pages.record import content_type_of, tasks_of
 from tasks.dashboard.record_buttons import REASON, meant, seen_of
 from tasks.dashboard.records import record_url
+from tasks.dashboard.typed import typed
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Task
 from tasks.transitions import lock

@@ -14,18 +14,11 @@ from django.utils.translation import gettext as _
 
 from tasks import actions
 from tasks.actions import Outcome, name_of
-from tasks.dashboard.buttons import (
-    BUTTONS,
-    FOR_MANY,
-    Button,
-    may_press,
-    reason_name,
-    skipped_text,
-    typed,
-)
+from tasks.dashboard.buttons import BUTTONS, FOR_MANY, Button, may_press, reason_name, skipped_text
 from tasks.dashboard.ids import read_id
 from tasks.dashboard.log import log
 from tasks.dashboard.page import back, page_url, post, say
+from tasks.dashboard.typed import typed
 from tasks.dashboard.viewer import RIGHTS, Viewer
 from tasks.models import Task, TaskEvent
 

@@ -218,8 +218,7 @@ def test_the_server_is_never_silent_for_long(
 ) -> None:
     monkeypatch.setattr(consumer, "BEAT", 0.2)
     reader = follow(open_socket, staff("view_task"))
-    for _ in range(4):
-        assert reader.hear(timeout=2) is not None
+    assert len(_all(reader, 1.1)) >= 4
 
 
 def test_a_page_that_cannot_be_rendered_says_so_and_recovers(

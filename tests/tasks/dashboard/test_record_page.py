@@ -15,7 +15,7 @@ from django.utils import timezone
 from orders.models import Order
 from tasks import build, enqueue, enqueue_many, on_create
 from tasks.dashboard import record_buttons
-from tasks.dashboard.buttons import LONGEST_REASON
+from tasks.dashboard.typed import LONGEST_TYPED
 from tasks.models import Failure, Task, TaskEvent
 from tests.tasks.admin_rows import EVERYTHING, in_state, messages_of, staff, text_of
 from tests.tasks.tools import finish
@@ -325,8 +325,8 @@ class TestRetryAll:
 
     def test_a_reason_is_no_longer_than_others(self, client, record):
         failed(record)
-        client.post(address_of(record, "record-retry"), {"reason": "x" * (LONGEST_REASON + 1)})
-        assert len(TaskEvent.objects.get().reason) <= LONGEST_REASON
+        client.post(address_of(record, "record-retry"), {"reason": "x" * (LONGEST_TYPED + 1)})
+        assert len(TaskEvent.objects.get().reason) <= LONGEST_TYPED
 
     def test_what_was_seen_is_done(self, client, record):
         for _ in range(2):
