@@ -69,6 +69,14 @@ def _send(using: str, queues: list[str]) -> None:
         _ring(using).add(queues)
 
 
+def connection_to_listen(alias: str, purpose: str) -> Any:
+    """A connection like those of ``alias``, not yet open, that belongs to whoever asks alone."""
+    wrapper = connections[alias].copy(alias=f"{alias}-{purpose}")
+    # Django's pool would open others beside it, and keep it with its locks when it is closed.
+    wrapper.settings_dict["OPTIONS"].pop("pool", None)
+    return wrapper
+
+
 class _Ring:
     """What is still to be rung for one database: queues, however often each was named."""
 

@@ -40,6 +40,7 @@ class GivenBack:
 
     task_id: int
     lease: int
+    queue: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,6 +105,7 @@ class Attempt:
     logged: int = 0
     told_progress: dict[str, float | None] | None = None
     has_said_progress: bool = False
+    has_told_start: bool = False
 
     @property
     def is_last(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from tasks.handlers import OWN, registry
 from tasks.models import Task
 from workers import log
-from workers.attempt import Attempt, Clock, GivenBack, Later, Outcome
+from workers.attempt import Attempt, Clock, GivenBack, Later, Outcome, as_datetime
 from workers.finish import Flusher
 from workers.mix import Mix
 from workers.slots import Coroutines, Slots, Threads
@@ -20,6 +20,10 @@ STALE_AFTER = 1.0
 #: a task that kills its process then takes no other with it.
 ALONE = 0.25
 MOST_AT_ONCE = 1000
+#: Of what is over sooner nobody needs to read since when it runs.
+LONG = 1.0
+#: A task that snoozes is run at most once in so many seconds.
+SHORTEST_ROUND = 0.1
 
 
 class Hands:
@@ -34,21 +38,34 @@ class Hands:
         self.excluded: set[str] = set()
         self.tally = Tally(clock)
         self.ended: Counter[str] = Counter()  # by queue, for whoever tells pages and clears it
-        self._ended: deque[tuple[Attempt, Outcome]] = deque()
+        self._ended: deque[Attempt] = deque()
         self._last: deque[Attempt] = deque()
         self._alone: Attempt | None = None
         self._alone_until = 0.0
         self.mix = Mix()
-        self._sync_names = registry.names(is_async=False)
+        # What the last appetite reckoned with.
+        self._room: dict[Slots, int] = {}
+        known = registry.names(is_async=False)
+        own = [name for name in known if name.startswith(f"{OWN}.")]
+        self._sync_names = known if threads else own
         self._async_names = registry.names(is_async=True)
-        own = [name for name in self._sync_names if name.startswith(f"{OWN}.")]
-        self._names_without_threads = None if threads else [*own, *self._async_names]
+        self._names = None if threads else [*own, *self._async_names]
+        self.has_both_kinds = bool(threads and coroutines)
         # Aftersave's own handlers must not make the claims of such a host smaller.
         self._is_async_only = len(own) == len(self._sync_names)
 
     def held(self) -> list[Attempt]:
         """All attempts whose outcome is not known."""
         return [*self.threads.held, *self.coroutines.held]
+
+    def long_running(self) -> list[Attempt]:
+        """Those whose handlers have run for a while, and of which no row says so yet."""
+        before = time.monotonic() - LONG
+        return [
+            one
+            for one in self.held()
+            if 0.0 < one.entered < before and not (one.has_told_start or one.lost)
+        ]
 
     @property
     def busy(self) -> bool:
@@ -64,26 +81,20 @@ class Hands:
         """How many tasks to claim, and of which names if not of any; None for not now."""
         sync = self.threads.capacity() if self.threads.wants() else 0
         coro = self.coroutines.capacity() if self.coroutines.wants() else 0
-        if self._names_without_threads is not None:
-            return self._of(coro, self._names_without_threads)
+        self._room = {self.threads: sync, self.coroutines: coro}
         if not self._async_names:
-            wanted = (sync, None)
-        elif self._is_async_only and self.coroutines.size:
-            wanted = (coro, None)
-        elif sync and coro:
-            wanted = (self.mix.fitting(sync, coro), None)
-        else:
-            return self._of_one_kind(sync, coro)
-        return (min(wanted[0], MOST_AT_ONCE), None) if wanted[0] > 0 else None
+            return self._of(sync, self._names)
+        if self._is_async_only and self.coroutines.size:
+            return self._of(coro, self._names if sync else self._async_names)
+        if sync and coro:
+            return self._of(self.mix.fitting(sync, coro), None)
+        return self._of(sync, self._sync_names) or self._of(coro, self._async_names)
 
-    def _of_one_kind(self, sync: int, coro: int) -> tuple[int, list[str]] | None:
-        return self._of(max(sync, coro), self._sync_names if sync > 0 else self._async_names)
-
-    def _of(self, free: int, names: list[str]) -> tuple[int, list[str]] | None:
-        return (min(free, MOST_AT_ONCE), names) if free > 0 and names else None
+    def _of(self, free: int, names: list[str] | None) -> tuple[int, list[str] | None] | None:
+        return (min(free, MOST_AT_ONCE), names) if free > 0 and names != [] else None
 
     def give_out(self, tasks: Sequence[Task], *, of_any_name: bool = True) -> None:
-        """Hand claimed tasks to their slots; those without a handler here go back.
+        """Hand claimed tasks to their slots; those without a handler or a slot here go back.
 
         ``of_any_name``: whether the claim took what came, so that it tells of what there is.
         """
@@ -99,8 +110,12 @@ class Hands:
                 task=task, handler=handler, claimed=now, clock=self.clock, say=self.flusher.say
             )
             slots = self._slots(attempt)
-            slots.hold(attempt)
             kinds[slots] += 1
+            if kinds[slots] > self._room.get(slots, MOST_AT_ONCE):
+                # More of this kind came than the mix let expect.
+                self._return(task, urgent=True)
+                continue
+            slots.hold(attempt)
             if attempt.is_last:
                 self._last.append(attempt)
             else:
@@ -112,11 +127,15 @@ class Hands:
                 slots.start(*attempts)
 
     def _exclude(self, task: Task) -> None:
-        self.ended[task.queue] += 1
         if task.name not in self.excluded:
             self.excluded.add(task.name)
             log.unknown_name(task.name)
-        self.flusher.push(GivenBack(task_id=task.pk, lease=task.lease), urgent=True)
+        self._return(task, urgent=True)
+
+    def _return(self, task: Task, *, urgent: bool = False) -> None:
+        self.ended[task.queue] += 1
+        given_back = GivenBack(task_id=task.pk, lease=task.lease, queue=task.queue)
+        self.flusher.push(given_back, urgent=urgent)
 
     def _slots(self, attempt: Attempt) -> Slots:
         return self.coroutines if attempt.handler.is_async else self.threads
@@ -129,6 +148,7 @@ class Hands:
             attempt = self._last[0]
             marked = mark(attempt)
             self._last.popleft()
+            attempt.has_told_start = marked
             if marked:
                 self._alone, self._alone_until = attempt, time.monotonic() + ALONE
                 self._slots(attempt).start(attempt)
@@ -148,36 +168,33 @@ class Hands:
 
     def _report(self, attempt: Attempt, outcome: Outcome) -> None:
         """Called by the slots' threads."""
+        if isinstance(outcome, Later):
+            _space_out(attempt, outcome)
         # In this order: at every moment the attempt is held or its outcome is with the flusher.
         if not attempt.lost:
             self.flusher.push(outcome, urgent=attempt.is_last, attempt=attempt)
-        self._ended.append((attempt, outcome))
+        self._ended.append(attempt)
         self.flusher.wake()
 
-    def collect(self) -> list[Later]:
-        """Free the slots of what has ended; returns those to be tried again later."""
-        laters: list[Later] = []
+    def collect(self) -> None:
+        """Free the slots of what has ended."""
         while self._ended:
-            attempt, outcome = self._ended.popleft()
+            attempt = self._ended.popleft()
             self._slots(attempt).done(attempt)
             self.ended[attempt.task.queue] += 1
             if attempt.lost:
                 log.lease_lost(attempt.task.pk)
-                continue
-            if isinstance(outcome, Later) and not outcome.due:
-                laters.append(outcome)
-        return laters
 
-    def count_written(self) -> set[str]:
-        """Count the attempts whose outcomes are in the database; returns the queues of those that
-        are due again at once."""
-        due: set[str] = set()
+    def count_written(self) -> list[tuple[str, Later]]:
+        """Count the attempts whose outcomes are in the database; returns those to be tried again,
+        with their queues."""
+        laters: list[tuple[str, Later]] = []
         for attempt, outcome in self.flusher.written:
             self.tally.add(attempt, outcome)
-            if isinstance(outcome, Later) and outcome.due:
-                due.add(attempt.task.queue)
+            if isinstance(outcome, Later):
+                laters.append((attempt.task.queue, outcome))
         self.flusher.written.clear()
-        return due
+        return laters
 
     def return_unstarted(self, older_than: float = STALE_AFTER) -> int:
         """Give back what waited for a slot for so many seconds; returns how many."""
@@ -187,8 +204,7 @@ class Hands:
             stale.append(self._last.popleft())
         for attempt in stale:
             self._slots(attempt).done(attempt)
-            self.ended[attempt.task.queue] += 1
-            self.flusher.push(GivenBack(task_id=attempt.task.pk, lease=attempt.task.lease))
+            self._return(attempt.task)
         return len(stale)
 
     def return_all(self) -> int:
@@ -198,7 +214,7 @@ class Hands:
         running = self.held()
         for attempt in running:
             attempt.lost = True
-            self.flusher.push(GivenBack(task_id=attempt.task.pk, lease=attempt.task.lease))
+            self._return(attempt.task)
         return returned + len(running)
 
     def drop(self) -> int:
@@ -211,3 +227,9 @@ class Hands:
         for attempt in self.held():
             attempt.lost = True
         return len(waiting) + len(self.held()) + len(self.flusher.forget())
+
+
+def _space_out(attempt: Attempt, later: Later) -> None:
+    soonest = as_datetime(attempt.entered_at + SHORTEST_ROUND)
+    if later.failure is None and later.run_at < soonest:
+        later.run_at, later.due = soonest, False

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
+from tasks import bell
 from tasks.models import Failure, LogLine, State, Task
 from workers.attempt import Attempt, GivenBack, Later
 
@@ -81,6 +82,8 @@ def give_back(using: str, worker_id: int, rows: Sequence[GivenBack]) -> set[int]
     with transaction.atomic(using=using):
         held = held_rows(using, worker_id, {row.task_id: row.lease for row in rows})
         Task.objects.using(using).filter(pk__in=held).update(**RETURNED, attempts=F("attempts") - 1)
+        if held:
+            bell.ring_after_commit(using, {row.queue for row in rows if row.task_id in held})
     return held
 
 
@@ -102,3 +105,16 @@ def mark_started(using: str, worker_id: int, attempt: Attempt) -> bool:
         pk=task.pk, lease=task.lease, worker_id=worker_id, state=State.RUNNING
     )
     return rows.update(started_at=attempt.clock.now()) == 1
+
+
+def tell_starts(using: str, worker_id: int, attempts: Sequence[Attempt]) -> None:
+    """Write since when handlers run that are not over at once: pages say for how long."""
+    with transaction.atomic(using=using):
+        held = held_rows(using, worker_id, {one.task.pk: one.task.lease for one in attempts})
+        for attempt in attempts:
+            if attempt.task.pk in held:
+                row = Task.objects.using(using).filter(pk=attempt.task.pk)
+                row.update(started_at=attempt.started_at)
+    # Whose row is locked by somebody is tried again.
+    for attempt in attempts:
+        attempt.has_told_start = attempt.task.pk in held

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +24,9 @@ from workers.hands import Hands
 from workers.housekeeping import Housekeeping
 from workers.lanes import Lanes
 from workers.membership import Membership
-from workers.outcomes import mark_started, return_unknown
-from workers.timekeeper import Timekeeper
+from workers.outcomes import mark_started, return_unknown, tell_starts
+from workers.sieve import Sieve
+from workers.timekeeper import LOOK_EVERY, Timekeeper
 from workers.waiting import Alarm
 
 NAP = 0.005
@@ -76,6 +78,7 @@ class Runner:
         self.times = Timekeeper(self.membership, self.lanes, self.clock)
         self.housekeeping = Housekeeping(options.using)
         self.passed_over: dict[str, list[str]] = {}
+        self.sieve = Sieve()
         self.claimed = 0
         self.drained = False
         self.stop_by: float | None = None
@@ -136,7 +139,7 @@ class Runner:
     def _turn(self) -> None:
         now = time.monotonic()
         self._listen(now)
-        self._collect()
+        self.hands.collect()
         self._flush(now)
         self.hands.return_unstarted()
         if self.stop_by is None:
@@ -158,16 +161,19 @@ class Runner:
         self.lanes.look_again(now)
         self._heed_orders()
 
-    def _collect(self) -> None:
-        for later in self.hands.collect():
-            self.times.note(later)
-
     def _flush(self, now: float) -> None:
         due_at = self.flusher.due_at(idle=not self.hands.busy)
         if due_at is not None and due_at <= now:
             self.flusher.flush(self.membership.id)
-            self.lanes.add(self.hands.count_written())
+            self._await_laters()
             self._tell_pages()
+
+    def _await_laters(self) -> None:
+        for queue, later in self.hands.count_written():
+            if later.due:
+                self.lanes.add([queue])
+            else:
+                self.times.note(later)
 
     def _tell_pages(self) -> None:
         page_bell.changed(self.using, self.hands.ended + self.flusher.spoken)
@@ -191,7 +197,13 @@ class Runner:
         self.lanes.add(other)
         for queue in other:
             del self.passed_over[queue]
+        if self._chooses(appetite[1]) and self.sieve.rests_until(time.monotonic()):
+            return False
         return bool(self.lanes)
+
+    def _chooses(self, names: list[str] | None) -> bool:
+        """Whether names are left out for want of a hand. Who has none for them never waits."""
+        return names is not None and self.hands.has_both_kinds
 
     def _claim(self) -> None:
         while self._can_claim():
@@ -199,7 +211,12 @@ class Runner:
             if appetite is None or queue is None:
                 return
             limit, names = appetite
+            began = time.monotonic()
             tasks = claim(self.using, queue, limit, self.membership.id, names, self.hands.excluded)
+            self.sieve.note(
+                queue, began, time.monotonic(),
+                chose=self._chooses(names), is_full=len(tasks) == limit,
+            )  # fmt: skip
             self.claimed += len(tasks)
             page_bell.changed(self.using, {queue: len(tasks)} if tasks else {})
             self.hands.give_out(tasks, of_any_name=names is None)
@@ -223,15 +240,27 @@ class Runner:
         idle_before = not self.claimed and self._is_idle()
         if not self.times.look():
             self._declared_dead()
-        elif self.options.drain and idle_before and self.times.nothing_is_due(now):
+        elif self.options.drain and idle_before and self._nothing_comes_soon():
             # Of the due queues some hold only names that this worker leaves to others.
+            self.sieve = Sieve()
             self._claim()
             self.drained = not (self.claimed or self.hands.busy)
         if self.times.sees_work:
             self.housekeeping.soon()
         self.claimed = 0
+        self._tell_starts()
         if self.recount_at <= now:
             self._return_unknown()
+
+    def _tell_starts(self) -> None:
+        attempts = self.hands.long_running()
+        if attempts:
+            tell_starts(self.using, self.membership.id, attempts)
+            page_bell.changed(self.using, Counter(one.task.queue for one in attempts))
+
+    def _nothing_comes_soon(self) -> bool:
+        """Whether nothing is due, nor comes back from a short snooze."""
+        return self.times.nothing_is_due(time.monotonic() + LOOK_EVERY)
 
     def _is_idle(self) -> bool:
         return not (self.hands.busy or len(self.flusher) or self.lanes)
@@ -240,12 +269,14 @@ class Runner:
         if self.hands.overflowing and self.stop_by is None:
             self.alarm.nap(NAP)
             return
+        rests_until = self.sieve.rests_until(time.monotonic())
         if self._finished() or self._can_claim():
             return
         moments = (
             self.times.next_at(),
             self.flusher.due_at(idle=not self.hands.busy),
             self.lanes.next_look_again(),
+            rests_until,
             page_bell.rest_due_at(self.using),
             self.hands.next_last_attempt() if self.stop_by is None else None,
             self.stop_by,

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import OperationalError, connections
 
-from tasks.bell import CHANNEL
+from tasks.bell import CHANNEL, connection_to_listen
 from tasks.conf import aftersave_settings
 
 LOCK_TRIES = 20
@@ -27,7 +27,7 @@ class Session:
     """
 
     def __init__(self, alias: str) -> None:
-        self._wrapper = connections[alias].copy(alias=f"{alias}-session")
+        self._wrapper = connection_to_listen(alias, "session")
         self._wrapper.ensure_connection()
         self._raw: Any = self._wrapper.connection
         self._fd = int(self._raw.fileno())

@@ -8,11 +8,11 @@ import time
 from django.db import connections
 from django.db.utils import Error as DatabaseError
 
-from tasks.figures import Key
+from tasks.figures import MINUTE, Key
 from tasks.locks import is_busy
 from tasks.models import FINAL
 from tasks.settle import Ending
-from tasks.summing import Tallied, with_sums, write
+from tasks.summing import Tallied, sum_again, with_sums, write
 from workers import log
 from workers.attempt import Attempt, Clock, Later, Outcome, Written, as_datetime, runnable_at
 
@@ -100,7 +100,10 @@ class Tally:
         try:
             for process, minute in sorted(slots, key=lambda slot: slot[1]):
                 rows = with_sums(self._minutes.get((process, minute), {}).items())
-                write(using, start=as_datetime(minute * 60), span=60, process=process, rows=rows)
+                start = as_datetime(minute * 60)
+                write(using, start=start, span=MINUTE, process=process, rows=rows)
+                if minute // 10 < here[1] // 10:
+                    sum_again(using, start)
         except DatabaseError as error:
             # Figures are worth no standstill: only what concerns all work is passed on.
             if not is_busy(error) and not connections[using].is_usable():

@@ -74,7 +74,7 @@ def _next(using: str, queues: Collection[str] | None) -> Task | None:
 def _run(using: str, task: Task) -> None:
     flusher = Flusher(using, lambda: None)
     if task.handler is None:
-        flusher.push(GivenBack(task_id=task.pk, lease=task.lease))
+        flusher.push(GivenBack(task_id=task.pk, lease=task.lease, queue=task.queue))
         flusher.flush(_WORKER)
         raise HandlerMissing(task)
     flusher.push(_outcome(using, task, task.handler, flusher))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import datetime
 
 from tasks.models import Queue
 from workers import log
@@ -50,8 +51,11 @@ class Timekeeper:
 
     def note(self, later: Later) -> None:
         """Set the timer for a task that this worker will schedule again."""
-        at = time.monotonic() + (later.run_at - self.clock.now()).total_seconds()
+        at = self._moment(later.run_at)
         self._timer_at = at if self._timer_at is None else min(self._timer_at, at)
+
+    def _moment(self, run_at: datetime) -> float:
+        return time.monotonic() + (run_at - self.clock.now()).total_seconds()
 
     def hurry(self) -> None:
         """There was work: without rings look again soon."""
@@ -83,7 +87,6 @@ class Timekeeper:
 
     def look(self) -> bool:
         """Look around and act on it; False when this worker was declared dead."""
-        now = time.monotonic()
         seen = look(self.using, self.membership.id)
         if not seen.alive:
             return False
@@ -92,8 +95,8 @@ class Timekeeper:
         self.sees_work = bool(seen.due_queues)
         self._create_queues(set(seen.due_queues) - self._known_queues)
         if seen.next_run_at is not None:
-            at = now + (seen.next_run_at - seen.now).total_seconds()
-            self._timer_at = max(at, self._not_before)
+            # Rather late than early: who asks too early must not ask again at once.
+            self._timer_at = max(self._moment(seen.next_run_at), self._not_before)
         self._rescue(seen)
         # Counted from the end of the look: counted from its start the second would be too early.
         pace = SECOND_LOOK if self._suspicion.pending else self._pace()

@@ -85,6 +85,8 @@ def _timed(client: Any, address: str) -> float:
     took = (time.perf_counter() - started) * 1000
     if response.status_code not in (200, 302):
         raise SystemExit(f"{address} answered {response.status_code}")
+    if b'role="alert"' in response.content:
+        raise SystemExit(f"{address} is not understood")
     return took
 
 

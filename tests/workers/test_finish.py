@@ -34,7 +34,7 @@ def later(task: Task, *, seconds: float = 60, message: str = "no luck") -> Later
 
 
 def given_back(task: Task) -> GivenBack:
-    return GivenBack(task_id=task.pk, lease=task.lease)
+    return GivenBack(task_id=task.pk, lease=task.lease, queue=task.queue)
 
 
 def claimed_tasks(count: int) -> list[Task]:
@@ -201,7 +201,7 @@ def test_an_outcome_waits_for_company_unless_it_is_urgent() -> None:
 def test_a_full_batch_does_not_wait() -> None:
     own = flusher()
     for number in range(FLUSH_AT):
-        own.push(GivenBack(task_id=number, lease=1))
+        own.push(GivenBack(task_id=number, lease=1, queue="default"))
     assert own.due_at() == 0.0
 
 

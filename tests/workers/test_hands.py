@@ -1,6 +1,8 @@
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -273,8 +275,14 @@ def test_a_task_to_be_tried_again_is_told_so_that_its_time_is_known() -> None:
     tasks(1, "work.raise")
     worker.claim()
     wait_for(lambda: len(worker.flusher), what="the outcome")
-    (later,) = worker.hands.collect()
+    worker.hands.collect()
+    assert worker.hands.count_written() == [], "nobody could run it yet"
+    worker.flusher.flush(ME)
+    ((queue, later),) = worker.hands.count_written()
+    assert queue == "default"
+    assert later.failure is not None
     assert later.failure.message == "broken"
+    assert worker.hands.count_written() == []
 
 
 def test_while_one_kind_is_full_only_names_of_the_other_are_wanted(gate: Gate) -> None:
@@ -304,14 +312,42 @@ def test_a_kind_that_is_rare_does_not_limit_claims_of_the_other(gate: Gate) -> N
     assert worker.hands.appetite() == (32, None)
     worker.claim(limit=32)
     assert len(worker.hands.coroutines.held) == 34
-    # Now all are for threads: more were claimed than there are, and the others go back.
+    # Now all are for threads: more are claimed than there are, and the others go back at once.
     tasks(40, "work.gate", priority=9)
+    assert worker.hands.appetite() == (32, None)
     worker.claim(limit=32)
+    assert len(worker.hands.threads.held) == 2
+    assert len(worker.flusher) == 30
+    assert worker.flusher.due_at() == 0.0
     assert worker.hands.appetite() == (66, ["work.async_gate"])
     wait_for(lambda: len(gate.entered) == 36, what="34 coroutines and 2 threads")
-    assert worker.hands.return_unstarted(older_than=-1.0) == 30
+    worker.turn()
+    assert Counter(Task.objects.values_list("state", "attempts", "due")) == {
+        ("running", 1, False): 36,
+        ("scheduled", 0, True): 44,
+    }
     # Half of what came is for threads, so the next claims are smaller again.
     assert worker.hands.mix.fitting(2, 66) < 5
+
+
+@pytest.mark.parametrize(("threads", "names"), [(1, None), (0, [BULK.name, "work.async_gate"])])
+def test_while_no_thread_is_free_aftersaves_own_tasks_are_left_to_others(
+    gate: Gate, threads: int, names: list[str] | None
+) -> None:
+    async def wait(task: Task) -> None:
+        await gate.wait(task)
+
+    handler("work.async_gate")(wait)
+    registry.remove("work.gate")
+    registry.add(replace(BULK, function=gate))
+    enqueue_many([build(BULK.name, {"bulk": number}) for number in range(3)])
+    worker = Worker(threads=threads, coroutines=5)
+    assert worker.hands.appetite() == (5, names)
+    worker.hands.give_out(claim("default", OWN, 5, ME, names))
+    assert len(worker.hands.threads.held) == 1
+    assert worker.hands.appetite() == (5, ["work.async_gate"])
+    worker.turn()
+    assert states() == ["running", "scheduled", "scheduled"]
 
 
 def test_a_claim_of_chosen_names_says_nothing_of_what_there_is(gate: Gate) -> None:

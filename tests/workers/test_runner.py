@@ -1,8 +1,10 @@
 """The engine's thread, turn by turn; whole processes are tests/acceptance's."""
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from tasks.enqueueing import build
 from tasks.models import Queue, State, Task, Worker
 from tests.services.waiting import wait_for
 from tests.workers.tools import end_other_sessions, row_locked, statements
+from workers import sieve
 from workers.claim import claim
+from workers.hands import SHORTEST_ROUND
 from workers.runner import Options, Runner
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,6 +77,59 @@ def test_a_task_that_is_due_again_at_once_does_not_wait_for_the_next_look(starte
     turn_until(runner, lambda: turns)
     runner.times.look_at = time.monotonic() + 3600
     turn_until(runner, lambda: len(turns) == 6)
+
+
+def test_a_task_that_snoozes_without_a_pause_is_run_ten_times_a_second(started: Any) -> None:
+    entered: list[float] = []
+
+    @handler("work.restless")
+    def restless(task: Task) -> None:
+        entered.append(task._execution.entered_at)  # type: ignore[union-attr]
+        raise Snooze(0.001 if len(entered) % 2 else 0)
+
+    enqueue("work.restless")
+    turn_until(started(), lambda: len(entered) == 5)
+    rounds = [later - earlier for earlier, later in pairwise(entered)]
+    # Both moments are told by a clock that is set right with each look.
+    assert min(rounds) > 0.8 * SHORTEST_ROUND
+
+
+def test_with_drain_it_waits_for_a_task_that_only_lets_others_go_first(started: Any) -> None:
+    rounds: list[int] = []
+
+    @handler("work.portions")
+    def portions(task: Task) -> None:
+        rounds.append(task.pk)
+        if len(rounds) < 4:
+            raise Snooze(0)
+
+    enqueue("work.portions")
+    runner = started(drain=True)
+    turn_until(runner, runner._finished)
+    assert states() == {"completed"}
+
+
+def test_the_timer_of_a_retry_is_set_when_it_is_written(started: Any) -> None:
+    if not connection.features.has_select_for_update_skip_locked:
+        return
+    seen: list[int] = []
+
+    @handler("work.second_try")
+    def second_try(task: Task) -> None:
+        seen.append(task.pk)
+        if len(seen) == 1:
+            raise Retry(after=0.05)
+
+    task = enqueue("work.second_try")
+    runner = started()
+    turn_until(runner, lambda: runner.hands.busy)
+    runner.times.look_at = time.monotonic() + 3600
+    with row_locked(task):
+        turn_until(runner, lambda: runner.flusher.has_left)
+        until = time.monotonic() + 0.2
+        turn_until(runner, lambda: time.monotonic() > until)
+    # Its time was long past when it was written, and nobody looks.
+    turn_until(runner, lambda: len(seen) == 2)
 
 
 def test_with_drain_it_is_finished_when_nothing_is_due_nor_running(started: Any) -> None:
@@ -182,6 +239,43 @@ async def an_async_handler(task: Task) -> None:
     return None
 
 
+def test_while_threads_are_busy_a_long_queue_is_not_read_for_coroutines_each_time(
+    started: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that each claim of chosen names that finds too little counts as a slow one.
+    monkeypatch.setattr(sieve, "FREE", -1.0)
+    monkeypatch.setattr(sieve, "LONGEST", 3600.0)
+    monkeypatch.setattr(sieve, "RESTS", 3600)
+    enqueue_many([build("work.noop") for _ in range(100)])
+    runner = started()
+    with statements() as seen:
+        turn_until(runner, lambda: states() == {"completed"})
+    assert len([params for _, params in seen if params and "work.async" in params]) == 1
+
+
+def test_when_its_rest_is_over_names_are_chosen_again_without_a_look(started: Any) -> None:
+    gate, entered = threading.Event(), []
+    handler("work.hold")(lambda task: gate.wait(30) and None)
+
+    @handler("work.chosen")
+    async def chosen(task: Task) -> None:
+        entered.append(time.monotonic())
+
+    enqueue_many([build("work.hold") for _ in range(6)])
+    runner = started()
+    turn_until(runner, lambda: len(runner.hands.threads.held) == 2)
+    until = runner.sieve._rests_until = time.monotonic() + 0.3
+    enqueue("work.chosen")
+    runner.lanes.add(["default"])
+    runner.times.look_at = time.monotonic() + 3600
+    turn_until(runner, lambda: entered)
+    # Once the held ones end all would go on by itself.
+    assert until <= entered[0] < until + 10
+    gate.set()
+    runner.times.look_at = 0.0
+    turn_until(runner, lambda: states() == {"completed"})
+
+
 def test_a_claim_committed_after_its_connection_was_given_up_goes_back(started: Any) -> None:
     runner = started()
     enqueue("work.noop")
@@ -225,3 +319,50 @@ def test_a_lost_database_is_survived(started: Any) -> None:
     enqueue("work.noop")
     turn_until(runner, lambda: states() == {"completed"})
     assert runner.membership.id == before
+
+
+def test_of_what_runs_for_a_while_the_row_says_since_when(started: Any) -> None:
+    go, entered = threading.Event(), []
+
+    @handler("work.long", max_attempts=5)
+    def long(task: Task) -> None:
+        entered.append(timezone.now())
+        go.wait(60)
+
+    task = enqueue("work.long")
+    runner = started()
+    try:
+        turn_until(runner, lambda: Task.objects.get(pk=task.pk).started_at)
+        task.refresh_from_db()
+        assert task.state == State.RUNNING
+        assert abs((task.started_at - entered[0]).total_seconds()) < 5
+        runner.times.look_at = 0.0
+        with statements() as seen:
+            runner._turn()
+        assert not [sql for sql, _ in seen if re.search("SET .?started_at", sql)], "told already"
+    finally:
+        go.set()
+    turn_until(runner, lambda: states() == {"completed"})
+    told = task.started_at
+    task.refresh_from_db()
+    assert task.started_at == told
+
+
+def test_a_row_that_somebody_holds_is_told_of_its_start_later(started: Any) -> None:
+    if connection.vendor == "sqlite":
+        return
+    go = threading.Event()
+    handler("work.long", max_attempts=5)(lambda task: go.wait(60) and None)
+    task = enqueue("work.long")
+    runner = started()
+    try:
+        turn_until(runner, lambda: runner.hands.busy)
+        wait_for(runner.hands.long_running, what="a second of it")
+        with row_locked(task):
+            runner.times.look_at = 0.0
+            runner._turn()
+            assert Task.objects.get(pk=task.pk).started_at is None
+        turn_until(runner, lambda: Task.objects.get(pk=task.pk).started_at)
+    finally:
+        go.set()
+    turn_until(runner, lambda: states() == {"completed"})

@@ -9,13 +9,15 @@ import pytest
 from django.db import connection, connections, transaction
 from django.db.utils import Error as DatabaseError
 
-from tasks import enqueue
+from tasks import bell, enqueue
 from tasks.models import Worker
 from tests.services.waiting import wait_for
-from tests.workers.tools import ME, OTHER, worker
+from tests.workers.tools import ME, OTHER, claimed, worker
 from workers import look as looking
+from workers.attempt import GivenBack
 from workers.look import look
 from workers.membership import Membership
+from workers.outcomes import give_back
 from workers.session import Session, open_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,6 +66,30 @@ def test_what_becomes_due_soon_rings_for_the_timer(open_one: Callable[[], Sessio
     session = open_one()
     enqueue("work.noop", delay=1)
     assert heard(session) == [""]
+
+
+def test_what_a_worker_gives_back_rings_for_others(open_one: Callable[[], Session]) -> None:
+    task = claimed(enqueue("work.noop", queue="crm"))
+    bell._last_rung.clear()
+    session = open_one()
+    mine = GivenBack(task_id=task.pk, lease=task.lease, queue=task.queue)
+    lost = GivenBack(task_id=task.pk + 1, lease=1, queue="other")
+    assert give_back("default", ME, [mine, lost]) == {task.pk}
+    assert heard(session) == ["crm"]
+
+
+def test_a_session_of_a_host_with_a_pool_is_none_of_the_pools(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, open_one: Callable[[], Session]
+) -> None:
+    own = connections.settings["default"]
+    pooled = {**own, "OPTIONS": {**own.get("OPTIONS", {}), "pool": True}}
+    monkeypatch.setitem(connections.settings, "pooled", pooled)
+    settings.AFTERSAVE = {"SESSION_ALIAS": "pooled"}
+    session = open_one()
+    session.lock(ME)
+    assert locked(ME)
+    session.close()
+    wait_for(lambda: not locked(ME), what="the lock to be free")
 
 
 @pytest.mark.parametrize("alias", [None, {"default": None}])

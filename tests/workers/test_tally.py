@@ -15,9 +15,10 @@ from tasks import Cancel, Fail, Snooze, enqueue, figures
 from tasks.figures import Counts
 from tasks.models import Figure, State, Task
 from tasks.settle import settle
+from tasks.summing import sum_up, with_sums, write
 from tests.workers.tools import ME, OTHER, attempt, claimed
 from workers import tally as tallying
-from workers.attempt import Attempt, Clock, GivenBack, Written
+from workers.attempt import Attempt, Clock, GivenBack, Written, as_datetime
 from workers.execute import execute
 from workers.tally import Tally
 
@@ -90,7 +91,7 @@ def test_what_did_not_count_as_an_attempt_is_not_counted(tally: Tally, clock: Se
     now_is(clock)
     run(tally, raising(Snooze(after=5)))
     made = attempt(claimed(enqueue("work.noop")))
-    tally.add(made, GivenBack(task_id=1, lease=1))
+    tally.add(made, GivenBack(task_id=1, lease=1, queue="default"))
     tally.add(made, Written(task_id=1, lease=1, lost=True))
     tally.write("default")
     assert counts() == {}
@@ -254,3 +255,21 @@ def test_counting_costs_next_to_nothing(tally: Tally) -> None:
         tally.add(made, outcome)
     each = (time.thread_time() - begin) / 10_000
     assert each < 20e-6, "a task costs the engine some 50 µs in all"
+
+
+def test_a_minute_that_is_written_late_is_added_to_what_was_summed_up(
+    tally: Tally, clock: SetClock
+) -> None:
+    now_is(clock)
+    clock.moment -= 3600
+    run(tally)
+    late = as_datetime(clock.moment // 60 * 60)
+    for minutes in (0, 10, 20):
+        start = late + timedelta(minutes=minutes)
+        rows_of = with_sums({})
+        write("default", start=start, span=60, process=OTHER, rows=rows_of)
+    sum_up("default", late + timedelta(minutes=40))
+    clock.moment += 1800
+    tally.write("default")
+    summed = Figure.objects.filter(span=600, queue="").order_by("start")
+    assert [row.completed for row in summed[:2]] == [1, 0]
