@@ -28,6 +28,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True},
 }
 
+#: Pages of which more is to be seen than a window shows.
+HEIGHTS = {"overview": 1270}
+
 
 def set_up(folder: Path) -> None:
     """Make this process, and those it starts, a host project of its own."""
@@ -119,7 +122,9 @@ def an_order_with_a_story(ann: Any) -> tuple[Any, Any]:
     rows = Task.objects.filter(pk__in=(reserve.pk, letter.pk, review.pk))
     rows.update(created_at=ordered, run_at=ordered)
     rows.filter(pk=review.pk).update(finished_at=cancelled)
-    rows.filter(pk=reserve.pk).update(started_at=reserved, finished_at=reserved)
+    rows.filter(pk=reserve.pk).update(
+        started_at=reserved - timedelta(seconds=0.3), finished_at=reserved
+    )
     rows.filter(pk=letter.pk).update(
         state=State.FAILED,
         attempts=2,
@@ -219,10 +224,26 @@ def take(browser: Any, web: str, pages: dict[str, str]) -> None:
         page = context.new_page()
         sign_in(page, web)
         for name, address in pages.items():
+            size = options["viewport"]
+            page.set_viewport_size(size if look == "phone" else size | tall(name))
             page.goto(web + address)
+            if name == "change-data":
+                correct(page)
             page.wait_for_timeout(1500)  # live by then, charts drawn
             page.screenshot(path=IMAGES / f"{name}-{look}.png")
         context.close()
+
+
+def tall(name: str) -> dict[str, int]:
+    return {"height": HEIGHTS[name]} if name in HEIGHTS else {}
+
+
+def correct(page: Any) -> None:
+    """Type another address into the editor, and look at the difference."""
+    page.fill("#af-data", '{\n  "to": "dana.weiss@example.com"\n}')
+    page.click("button[value=preview]")
+    page.wait_for_selector("#af-reason")
+    page.fill("#af-reason", "She gave us her new address by telephone.")
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ def ask_for_review(task: Any) -> dict[str, str]:
     max_attempts=8,
     timeout=15,
     title="Tell the CRM",
-    on_failure="The CRM refused this customer: correct the order, then retry.",
+    on_failure="If the CRM refused the customer, correct the order first. Then retry.",
 )
 async def sync_with_crm(task: Any) -> dict[str, Any]:
     try:

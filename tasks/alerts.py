@@ -7,15 +7,16 @@ One of them sends, so alerts go out although the queue stands or no worker lives
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
-from django.db.models import Q
+from django.db import router
+from django.db.models import F, Q, QuerySet
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -25,9 +26,9 @@ from tasks import signals
 from tasks.conf import aftersave_settings
 from tasks.figures import oldest_due
 from tasks.handlers import OWN
-from tasks.models import Alert, Incident, Queue, Worker
+from tasks.models import Alert, Incident, Queue, Task, Worker
 from tasks.models.addresses import absolute
-from tasks.serving import serving, worker_command
+from tasks.serving import seconds_ago, serving, worker_command
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ NEWS = timedelta(days=1)
 UNSERVED = 60.0
 #: Seconds for each answer of a mail server, where EMAIL_TIMEOUT says nothing.
 MAIL_TIMEOUT = 20.0
+#: So many causes of each kind are named in one mail; of the others it says how many there are.
+MOST_NAMED = 20
 _KEY_LENGTH = 200
 
 
@@ -50,7 +53,8 @@ class Cause:
     """Why to alert somebody. It carries nothing of a task: no data, no message of an error.
 
     ``key`` is equal for what is one cause. ``since``: when it happened; None for what lasts and is
-    told anew each hour. ``page`` and ``arguments``: where it is seen, below the list of tasks.
+    told anew each hour. ``page`` and ``arguments``: where it is seen, below the list of tasks;
+    ``page`` is empty where no page shows it.
     """
 
     key: str
@@ -72,23 +76,34 @@ def watch(using: str) -> list[Cause]:
     Sends ``alert_raised`` and one e-mail with all of them. Blocks while it talks to the mail
     server, but never raises because of that: who could not be told by mail is told a minute later.
     """
-    found = [cause for look in LOOKS for cause in look(using)]
+    found = _found(using)
     now = timezone.now()
-    rows = Alert.objects.using(using).filter(cause__in=[cause.key for cause in found])
-    last = {alert.cause: alert for alert in rows}
+    last = {alert.cause: alert for alert in _alerts_of(using, found)}
     fresh = [cause for cause in found if _claim(using, cause, last.get(cause.key), now)]
     again = [cause for cause in found if _claim_again(using, last.get(cause.key), now)]
     for cause in fresh:
         signals.alert_raised.send_robust(None, using=using, cause=cause)
+    if fresh:
+        # Not before it happened by another's clock, or it would be news again in an hour.
+        sent_at = max([timezone.now(), *(cause.since for cause in fresh if cause.since)])
+        _alerts_of(using, fresh).update(sent_at=sent_at, at=sent_at + GIVE_UP)
     told = [*fresh, *again]
     if told:
-        rows = Alert.objects.using(using).filter(cause__in=[cause.key for cause in told])
-        if _mail(told):
-            rows.update(sent_at=timezone.now())
-        else:
-            # A little older than it is, so that the next one need not wait for GIVE_UP.
-            rows.update(at=timezone.now() - GIVE_UP + TRY_AGAIN)
+        at: Any = F("sent_at") if _mail(told) else timezone.now() + TRY_AGAIN
+        _alerts_of(using, told).update(at=at)
     return told
+
+
+def _found(using: str) -> list[Cause]:
+    causes = [cause for look in LOOKS for cause in look(using)]
+    if using == router.db_for_write(Task):
+        return causes
+    # The pages do not show this database: there is nothing to link to.
+    return [replace(cause, page="") for cause in causes]
+
+
+def _alerts_of(using: str, causes: Sequence[Cause]) -> QuerySet[Alert]:
+    return Alert.objects.using(using).filter(cause__in=[cause.key for cause in causes])
 
 
 def new_incidents(using: str) -> list[Cause]:
@@ -172,27 +187,48 @@ def _unserved_queues(using: str, ages: Mapping[str, float]) -> list[Cause]:
 def lost_workers(using: str) -> list[Cause]:
     """Hosts on which a worker process ended without saying so."""
     cutoff = timezone.now() - NEWS
-    lost = Worker.objects.using(using).filter(lost_at__gte=cutoff).order_by("lost_at")
+    # Others find out within HEARTBEAT_LIMIT, unless it was the last one.
+    unheard = seconds_ago(aftersave_settings.HEARTBEAT_LIMIT + UNSERVED)
+    silent = Q(heartbeat_at__gte=cutoff, heartbeat_at__lt=unheard, lost_at=None, stopped_at=None)
     hosts: dict[str, list[Worker]] = defaultdict(list)
-    for worker in lost:
+    for worker in Worker.objects.using(using).filter(Q(lost_at__gte=cutoff) | silent):
         hosts[worker.host].append(worker)
-    return [_lost(host, workers) for host, workers in hosts.items()]
+    return [_lost(host, sorted(hosts[host], key=_lost_since)) for host in sorted(hosts)]
+
+
+def _lost_since(worker: Worker) -> datetime:
+    # The same whether somebody has found out yet or not: it is told of once.
+    silent = worker.heartbeat_at + timedelta(seconds=aftersave_settings.HEARTBEAT_LIMIT)
+    return min(silent, worker.lost_at) if worker.lost_at else silent
 
 
 def _lost(host: str, workers: Sequence[Worker]) -> Cause:
-    last = workers[-1]
-    text = ngettext(
-        "%(count)s worker process was lost there within a day, the last with the pid %(pid)s. Its "
-        "tasks went back to their queues.",
-        "%(count)s worker processes were lost there within a day, the last with the pid %(pid)s. "
-        "Their tasks went back to their queues.",
-        len(workers),
-    )
+    found = [worker for worker in workers if worker.lost_at]
+    silent = [worker for worker in workers if not worker.lost_at]
+    texts = []
+    if found:
+        text = ngettext(
+            "%(count)s worker process was lost there within a day, the last with the pid %(pid)s. "
+            "Its tasks went back to their queues.",
+            "%(count)s worker processes were lost there within a day, the last with the pid "
+            "%(pid)s. Their tasks went back to their queues.",
+            len(found),
+        )
+        texts.append(text % {"count": len(found), "pid": found[-1].pid})
+    if silent:
+        text = ngettext(
+            "%(count)s worker process there is silent, with the pid %(pid)s, and no other is left "
+            "that would take its tasks. Start a worker.",
+            "%(count)s worker processes there are silent, the last with the pid %(pid)s, and no "
+            "other is left that would take their tasks. Start a worker.",
+            len(silent),
+        )
+        texts.append(text % {"count": len(silent), "pid": silent[-1].pid})
     return Cause(
         key=_key("worker-lost", host),
         title=_("Worker lost on %(host)s") % {"host": host},
-        text=text % {"count": len(workers), "pid": last.pid},
-        since=last.lost_at,
+        text=" ".join(texts),
+        since=_lost_since(workers[-1]),
     )
 
 
@@ -205,7 +241,7 @@ LOOKS: tuple[Callable[[str], list[Cause]], ...] = (
 
 def page_link(page: str, **arguments: Any) -> str:
     """The address of a dashboard page for people outside: from AFTERSAVE["BASE_URL"], or empty."""
-    if not aftersave_settings.BASE_URL:
+    if not (page and aftersave_settings.BASE_URL):
         return ""
     try:
         return absolute(reverse(f"admin:tasks_task_{page}", kwargs=arguments or None))
@@ -239,18 +275,23 @@ def _claim(using: str, cause: Cause, last: Alert | None, now: datetime) -> bool:
     if last is None:
         return alerts.get_or_create(cause=cause.key, defaults={"at": now})[1]
     sent = last.sent_at
-    if sent is None or sent > now - ONCE_IN or (cause.since and sent >= cause.since):
-        return False
-    # As it was found: of those who found it the same one goes on.
-    return alerts.filter(pk=last.pk, sent_at=sent).update(at=now, sent_at=None) == 1
+    if sent is None:
+        is_open = last.at <= now - GIVE_UP
+    else:
+        is_open = sent <= now - ONCE_IN and not (cause.since and sent >= cause.since)
+    return is_open and _as_found(using, last).update(at=now, sent_at=None) == 1
 
 
 def _claim_again(using: str, last: Alert | None, now: datetime) -> bool:
-    """Whether somebody began to tell of it, failed, and it is for us to go on."""
-    if last is None or last.sent_at or last.at > now - GIVE_UP:
+    """Whether the mail about it is still to be sent, and it is for us to do that."""
+    if last is None or last.sent_at is None or not last.sent_at < last.at <= now:
         return False
-    same = Alert.objects.using(using).filter(pk=last.pk, sent_at=None, at=last.at)
-    return same.update(at=now) == 1
+    return _as_found(using, last).update(at=now + GIVE_UP) == 1
+
+
+def _as_found(using: str, alert: Alert) -> QuerySet[Alert]:
+    # Of those who found it the same one goes on.
+    return Alert.objects.using(using).filter(pk=alert.pk, sent_at=alert.sent_at, at=alert.at)
 
 
 def _mail(causes: Sequence[Cause]) -> bool:
@@ -270,7 +311,13 @@ def _message(causes: Sequence[Cause], to: list[str]) -> EmailMessage:
     subject = causes[0].title
     if len(causes) > 1:
         subject = _("%(title)s, and %(more)s more") % {"title": subject, "more": len(causes) - 1}
-    parts = ["\n".join(filter(None, (c.title, c.text, c.link))) for c in causes]
+    parts = ["\n".join(filter(None, (c.title, c.text, c.link))) for c in _named(causes)]
+    if len(parts) < len(causes):
+        left = len(causes) - len(parts)
+        text = ngettext(
+            "%(more)s more is not named here.", "%(more)s more are not named here.", left
+        )
+        parts.append("\n".join(filter(None, (text % {"more": left}, page_link("overview")))))
     connection: Any = get_connection()
     if getattr(connection, "timeout", 0) is None:
         connection.timeout = MAIL_TIMEOUT
@@ -281,6 +328,16 @@ def _message(causes: Sequence[Cause], to: list[str]) -> EmailMessage:
         to=to,
         connection=connection,
     )
+
+
+def _named(causes: Sequence[Cause]) -> Iterator[Cause]:
+    """At most MOST_NAMED of each kind: after a bad release hundreds of names may fail anew."""
+    kinds: Counter[str] = Counter()
+    for cause in causes:
+        kind = cause.key.partition(":")[0]
+        kinds[kind] += 1
+        if kinds[kind] <= MOST_NAMED:
+            yield cause
 
 
 def _key(kind: str, name: str) -> str:

@@ -213,7 +213,8 @@ def _begin(bulk: BulkAction, viewer: Viewer, incident: Incident | None) -> BulkA
             return BulkAction.objects.using(using).get(token=bulk.token)
         _give_to_workers(using, bulk)
         _record(using, bulk, "bulk_start", viewer.user, bulk.reason, incident)
-        log(viewer, [bulk], f"{bulk.action}: {bulk.query}")
+        text = f"{bulk.action}: {bulk.query}"
+        log(viewer, [bulk], f"{text} ({bulk.reason})" if bulk.reason else text)
     return bulk
 
 

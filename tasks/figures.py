@@ -152,6 +152,11 @@ def by_name(using: str, *, since: datetime, until: datetime | None = None) -> di
     return found
 
 
+def was_reported(using: str, *, since: datetime, until: datetime) -> bool:
+    """Whether any process said that it was there in one of these minutes."""
+    return _rows(using, MINUTE, floor(since, MINUTE), until).filter(queue="").exists()
+
+
 _OLDEST = f"""
     FROM tasks_task task
     WHERE {DUE_SQL} AND task.queue = level.queue AND task.priority = level.priority

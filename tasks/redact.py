@@ -11,18 +11,42 @@ LONGEST_SECRET = 5000
 
 _SECRET_WORD = (
     r"(?:passw(?:or)?d|passwd|passphrase|pwd|secret|token|authorization|api[_\- ]?key"
-    r"|private[_\- ]?key|(?<!dis)(?<!post)card(?!inal)|(?<![a-z])iban|cvv|cvc)"
+    r"|private[_\- ]?key|(?<!dis)(?<!post)card(?!inal)|(?<![a-z])iban|(?-i:(?<=[a-z])I(?:BAN|ban))"
+    r"|cvv|cvc)"
 )
 _SECRET_KEY = re.compile(_SECRET_WORD, re.IGNORECASE)
 
 # Every repetition has an upper limit: a megabyte of hostile text must not cost a minute.
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
-    # password=..., "api_key": "...", Authorization: Basic ...
+    # <password>...</password>
     (
         re.compile(
-            rf"({_SECRET_WORD}[\w-]{{0,40}}\\?[\"']?\s{{0,5}}(?:=>|[=:])\s{{0,5}})"
+            rf"(<[\w.:-]{{0,40}}{_SECRET_WORD}[\w.-]{{0,40}}(?:\s[^<>]{{0,500}})?>)"
+            r"[^<]{1,4000}(?=</)",
+            re.IGNORECASE,
+        ),
+        rf"\1{MASK}",
+    ),
+    # Authorization: ApiKey ..., whatever the scheme is called
+    (
+        re.compile(
+            r"(authorization\s{0,5}[=:]\s{0,5})[a-z][\w-]{1,40}\s{1,5}(?=\S{0,80}[\d=])"
+            r"[^\s,;&)}\]\"']{4,4000}",
+            re.IGNORECASE,
+        ),
+        rf"\1{MASK}",
+    ),
+    # password=..., "api_key": "...", Authorization: Basic ..., card number: 4111 1111 1111 1111.
+    # Quotes may be those of JSON inside JSON, and are open where somebody has cut the text.
+    (
+        re.compile(
+            rf"({_SECRET_WORD}[\w-]{{0,40}}(?:\s(?:number|no|nr)\.?)?"
+            r"\\{0,7}[\"']?\s{0,5}(?:=>|[=:])\s{0,5})"
             r"(?:(?:Bearer|Basic|Digest|Token)\s{1,5})?"
-            r"(?:\[redacted\]|[a-z]?\"(?:[^\"\\]|\\.){0,4000}\"|[a-z]?'(?:[^'\\]|\\.){0,4000}'"
+            r"(?:\[redacted\]|[a-z]?\"(?:[^\"\\]|\\.){0,4000}(?:\"|\\?\Z)"
+            r"|[a-z]?'(?:[^'\\]|\\.){0,4000}(?:'|\\?\Z)"
+            r"|(?P<quote>\\{1,7}[\"'])(?:(?!(?P=quote))[\s\S]){0,4000}(?:(?P=quote)|\Z)"
+            r"|(?:[A-Z]{2}\d{2}|\d{4})(?:[ -](?=[A-Z]{0,3}\d|[A-Z]{4}\s)[A-Z\d]{1,6}\b){2,8}"
             r"|(?![\"']?\s)[^\s,;&)}\]]{1,4000})",
             re.IGNORECASE,
         ),
@@ -48,12 +72,13 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 def redact(value: Any) -> Any:
     """A copy of JSON-like ``value`` in which secrets are replaced by ``MASK``.
 
-    Hidden are the values of keys that sound secret, and texts as ``redact_text`` hides them.
+    Hidden are the values of keys that sound secret, and texts, keys too, as ``redact_text`` hides
+    them.
     """
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, dict):
-        return {key: _redact_item(key, item) for key, item in value.items()}
+        return {redact(key): _redact_item(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [redact(item) for item in value]
     return value

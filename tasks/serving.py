@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from django.db.models import DateTimeField, ExpressionWrapper, Value
+from django.db.models import DateTimeField, ExpressionWrapper, Q, Value
 
 from tasks.conf import aftersave_settings
 from tasks.handlers import OWN
@@ -39,11 +40,21 @@ class Serving:
 
 
 def serving(using: str) -> Serving:
-    """Ask for the workers that live; one that is silent too long counts as dead."""
-    limit = Value(timedelta(seconds=aftersave_settings.HEARTBEAT_LIMIT))
-    oldest = ExpressionWrapper(DatabaseNow() - limit, output_field=DateTimeField())
-    living = Worker.objects.using(using).alive().filter(heartbeat_at__gte=oldest)
+    """Which queues are served now."""
+    living = Worker.objects.using(using).filter(lives())
     return Serving.by(living.values_list("queues", flat=True))
+
+
+def lives() -> Q:
+    """Whether a worker lives; one that is silent too long counts as dead."""
+    oldest = seconds_ago(aftersave_settings.HEARTBEAT_LIMIT)
+    return Q(stopped_at__isnull=True, lost_at__isnull=True, heartbeat_at__gte=oldest)
+
+
+def seconds_ago(seconds: float) -> ExpressionWrapper[Any]:
+    """That moment, by the clock of the database."""
+    ago = DatabaseNow() - Value(timedelta(seconds=seconds))
+    return ExpressionWrapper(ago, output_field=DateTimeField())
 
 
 def worker_command(queue: str) -> str:

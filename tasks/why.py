@@ -6,23 +6,23 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from tasks.handlers import registry
-from tasks.models import Prerequisite, Queue, State, Task, Worker
+from tasks.handlers import OWN, registry
+from tasks.models import Prerequisite, Queue, State, Task, TaskQuerySet, Worker
 from tasks.redact import redact_text
-from tasks.serving import Serving, serving, worker_command
+from tasks.serving import Serving, lives, worker_command
 from tasks.settle import RECORD_DELETED
 
-#: Stands in ``Reason.pattern`` where the time goes.
+#: Stands in ``Reason.pattern`` where each of its times goes.
 TIME = "\ufffc"
 MOST_NAMED = 3
-_MOST_LINKS = 1000
+_MOST_LINKS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +50,21 @@ class Reason:
 
     kind: str
     pattern: str
-    at: datetime | None = None
+    times: tuple[datetime, ...] = ()
     remedies: tuple[Remedy, ...] = ()
 
     @property
+    def at(self) -> datetime | None:
+        """The time that it is about, if there is one."""
+        return self.times[0] if self.times else None
+
+    @property
     def text(self) -> str:
-        """One sentence (or two), the time in the current time zone."""
-        return self.pattern.replace(TIME, _moment(self.at), 1) if self.at else self.pattern
+        """One sentence (or two), its times in the current time zone."""
+        text = self.pattern
+        for moment in self.times:
+            text = text.replace(TIME, _moment(moment), 1)
+        return text
 
     @property
     def remedy(self) -> Remedy | None:
@@ -69,12 +77,15 @@ def why(task: Task) -> Reason:
     return whys([task])[task.pk]
 
 
-def whys(tasks: Iterable[Task]) -> dict[int, Reason]:
-    """``why`` of each, by id; a fixed number of queries. The tasks are of one database."""
+def whys(tasks: Iterable[Task], *, visible: TaskQuerySet | None = None) -> dict[int, Reason]:
+    """``why`` of each, by id; a fixed number of queries. The tasks are of one database.
+
+    ``visible``: of what they wait for only these are named.
+    """
     given = list(tasks)
     if not given:
         return {}
-    known = _Known(given[0]._state.db or "default", given)
+    known = _Known(given[0]._state.db or "default", given, visible)
     return {task.pk: _reason(task, known) for task in given}
 
 
@@ -84,10 +95,11 @@ class _Known:
 
     using: str
     tasks: Collection[Task]
-    prerequisites: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    visible: TaskQuerySet | None = None
+    prerequisites: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
     paused: dict[str, Queue] = field(default_factory=dict)
-    serving: Serving = field(default_factory=Serving)
     workers: dict[int, Worker] = field(default_factory=dict)
+    living: dict[int, Worker] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         by_state: dict[str, list[Task]] = defaultdict(list)
@@ -95,25 +107,44 @@ class _Known:
             by_state[task.state].append(task)
         if waiting := by_state[State.WAITING]:
             self.prerequisites = self._open_prerequisites(waiting)
+        if by_state[State.SCHEDULED] or by_state[State.RUNNING]:
+            self._find_workers({task.worker_id for task in by_state[State.RUNNING]})
         if scheduled := by_state[State.SCHEDULED]:
-            self.serving = serving(self.using)
             queues = Queue.objects.using(self.using).filter(paused_at__isnull=False)
             self.paused = queues.in_bulk({task.queue for task in scheduled})
-        if running := by_state[State.RUNNING]:
-            ids = {task.worker_id for task in running}
-            self.workers = Worker.objects.using(self.using).in_bulk(ids)
 
-    def _open_prerequisites(self, waiting: list[Task]) -> dict[int, list[dict[str, Any]]]:
-        links = (
-            Prerequisite.objects.using(self.using)
-            .filter(task__in=[task.pk for task in waiting])
-            .exclude(prerequisite__state__in=(State.COMPLETED, State.CANCELLED))
-            .values("task_id", "prerequisite_id", "prerequisite__state")
-        )
-        found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for link in links[:_MOST_LINKS]:
-            found[link["task_id"]].append({**link})
+    def _find_workers(self, ids: Collection[int | None]) -> None:
+        is_living = ExpressionWrapper(lives(), output_field=BooleanField())
+        rows = Worker.objects.using(self.using).annotate(is_living=is_living)
+        self.workers = {worker.pk: worker for worker in rows.filter(lives() | Q(pk__in=ids))}
+        self.living = {
+            key: worker
+            for key, worker in self.workers.items()
+            if worker.is_living  # type: ignore[attr-defined]
+        }
+
+    def _open_prerequisites(self, waiting: list[Task]) -> dict[int, list[tuple[int, str]]]:
+        links = Prerequisite.objects.using(self.using)
+        links = links.filter(task__in=[task.pk for task in waiting])
+        pairs = list(links.values_list("task_id", "prerequisite_id")[:_MOST_LINKS])
+        # Apart, by key: joined, PostgreSQL may read all tasks.
+        tasks = Task.objects.all() if self.visible is None else self.visible
+        rows = tasks.using(self.using).filter(pk__in={needed for _task, needed in pairs})
+        unsettled = rows.exclude(state__in=(State.COMPLETED, State.CANCELLED))
+        states = dict(unsettled.values_list("pk", "state"))
+        found: dict[int, list[tuple[int, str]]] = defaultdict(list)
+        for task_id, needed in pairs:
+            if needed in states:
+                found[task_id].append((needed, states[needed]))
         return found
+
+    def serving(self, *, is_async: bool | None = None) -> Serving:
+        """What live workers serve: all of them, or those with slots for this kind of handler."""
+        return Serving.by(
+            worker.queues
+            for worker in self.living.values()
+            if is_async is None or (worker.coroutines if is_async else worker.threads)
+        )
 
 
 def _reason(task: Task, known: _Known) -> Reason:
@@ -123,12 +154,9 @@ def _reason(task: Task, known: _Known) -> Reason:
 def _waiting(task: Task, known: _Known) -> Reason:
     links = known.prerequisites.get(task.pk, [])
     # What failed comes first: that one needs somebody.
-    links = sorted(
-        links,
-        key=lambda link: (link["prerequisite__state"] != State.FAILED, link["prerequisite_id"]),
-    )
-    failed = [link["prerequisite_id"] for link in links if _has_failed(link)]
-    ids = [link["prerequisite_id"] for link in links]
+    links = sorted(links, key=lambda link: (link[1] != State.FAILED, link[0]))
+    failed = [pk for pk, state in links if state == State.FAILED]
+    ids = [pk for pk, _state in links]
     values = {"names": _numbers(ids), "failed": _numbers(failed)}
     if not ids:
         text = _("It waits for other tasks.")
@@ -152,17 +180,14 @@ def _waiting(task: Task, known: _Known) -> Reason:
     )
 
 
-def _has_failed(link: dict[str, Any]) -> bool:
-    return bool(link["prerequisite__state"] == State.FAILED)
-
-
 def _numbers(ids: list[int]) -> str:
     return ", ".join(f"#{pk}" for pk in ids[:MOST_NAMED]) + (" …" if len(ids) > MOST_NAMED else "")
 
 
 def _scheduled(task: Task, known: _Known) -> Reason:
     obstacle = _obstacle(task, known)
-    if task.due:
+    # Without a worker nobody makes it due when its time comes.
+    if task.due or task.run_at <= timezone.now():
         return obstacle or Reason(
             kind="due", pattern=_("Its time has come: the next free worker takes it.")
         )
@@ -171,8 +196,8 @@ def _scheduled(task: Task, known: _Known) -> Reason:
         return own
     return Reason(
         kind=own.kind,
-        pattern=f"{own.pattern} {obstacle.pattern.replace(TIME, _moment(obstacle.at))}",
-        at=own.at,
+        pattern=f"{own.pattern} {obstacle.pattern}",
+        times=(*own.times, *obstacle.times),
         remedies=(*own.remedies, *obstacle.remedies),
     )
 
@@ -186,7 +211,7 @@ def _later(task: Task) -> Reason:
         "time": TIME,
     }
     if not task.attempts:
-        text = _("It runs later: at %(time)s.")
+        text = _("It runs later: %(time)s.")
     elif task.reason:
         text = _("Attempt %(attempt)s of %(most)s comes at %(time)s, because: %(reason)s")
     else:
@@ -194,7 +219,7 @@ def _later(task: Task) -> Reason:
     return Reason(
         kind="retrying" if task.attempts else "later",
         pattern=text % values,
-        at=task.run_at,
+        times=(task.run_at,),
         remedies=(now,),
     )
 
@@ -202,7 +227,8 @@ def _later(task: Task) -> Reason:
 def _obstacle(task: Task, known: _Known) -> Reason | None:
     if task.queue in known.paused:
         return _paused(known.paused[task.queue])
-    if registry.get(task.name) is None:
+    handler = registry.get(task.name)
+    if handler is None:
         text = _("No handler of the name %(name)s is known here, so workers leave it alone.")
         advice = _("Add the handler to the code, or correct the name, and start the workers anew.")
         return Reason(
@@ -210,21 +236,21 @@ def _obstacle(task: Task, known: _Known) -> Reason | None:
             pattern=text % {"name": task.name},
             remedies=(Remedy(kind="advice", text=advice),),
         )
-    if not known.serving.serves(task.queue):
-        text = _("No live worker serves the queue %(queue)s.")
-        return Reason(
-            kind="no_worker",
-            pattern=text % {"queue": task.queue},
-            remedies=(
-                Remedy(
-                    kind="command",
-                    text=_("Start one"),
-                    queue=task.queue,
-                    command=worker_command(task.queue),
-                ),
-            ),
-        )
+    if not known.serving().serves(task.queue):
+        text = _("No live worker serves the queue %(queue)s.") % {"queue": task.queue}
+        return Reason(kind="no_worker", pattern=text, remedies=(_start_one(task),))
+    # Whatever their options, all workers have room for Aftersave's own.
+    if task.type != OWN and not known.serving(is_async=handler.is_async).serves(task.queue):
+        option = "--coroutines 0" if handler.is_async else "--threads 0"
+        text = _("No live worker of the queue %(queue)s takes it: all run with %(option)s.")
+        values = {"queue": task.queue, "option": option}
+        return Reason(kind="no_worker", pattern=text % values, remedies=(_start_one(task),))
     return None
+
+
+def _start_one(task: Task) -> Remedy:
+    command = worker_command(task.queue)
+    return Remedy(kind="command", text=_("Start one"), queue=task.queue, command=command)
 
 
 def _paused(queue: Queue) -> Reason:
@@ -242,7 +268,8 @@ def _paused(queue: Queue) -> Reason:
         queue=str(queue.name),
         paused_at=queue.paused_at,
     )
-    return Reason(kind="paused", pattern=text, at=queue.paused_at, remedies=(resume,))
+    times = (queue.paused_at,) if queue.paused_at else ()
+    return Reason(kind="paused", pattern=text, times=times, remedies=(resume,))
 
 
 def _running(task: Task, known: _Known) -> Reason:
@@ -251,10 +278,28 @@ def _running(task: Task, known: _Known) -> Reason:
         text = _("The worker that had it is gone: it is taken from it in a moment.")
         return Reason(kind="running", pattern=text)
     values = {"worker": worker, "time": TIME}
+    if worker.pk not in known.living:
+        return _silent(task, worker, known)
     if task.started_at is None:
         return Reason(kind="running", pattern=_("The worker %(worker)s is starting it.") % values)
     text = _("The worker %(worker)s performs it since %(time)s.")
-    return Reason(kind="running", pattern=text % values, at=task.started_at)
+    return Reason(kind="running", pattern=text % values, times=(task.started_at,))
+
+
+def _silent(task: Task, worker: Worker, known: _Known) -> Reason:
+    text = _(
+        "The worker %(worker)s has it and was heard of last at %(time)s: another takes it over."
+    )
+    remedies: tuple[Remedy, ...] = ()
+    if not known.living:
+        text = _(
+            "The worker %(worker)s has it and was heard of last at %(time)s. No other worker is "
+            "there to take it over."
+        )
+        remedies = (_start_one(task),)
+    values = {"worker": worker, "time": TIME}
+    times = (worker.heartbeat_at,)
+    return Reason(kind="running", pattern=text % values, times=times, remedies=remedies)
 
 
 def _failed(task: Task, known: _Known) -> Reason:
@@ -285,9 +330,7 @@ def _told(task: Task) -> str:
     return redact_text(task.reason).replace(TIME, "")
 
 
-def _moment(at: datetime | None) -> str:
-    if at is None:
-        return ""
+def _moment(at: datetime) -> str:
     local, now = (_local(moment) for moment in (at, timezone.now()))
     day = "" if local.date() == now.date() else f"{date_format(local, 'DATE_FORMAT')}, "
     return f"{day}{local:%H:%M:%S}"

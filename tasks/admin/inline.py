@@ -20,6 +20,7 @@ from tasks.dashboard.display import attempts_text, state_html, when_html
 from tasks.dashboard.page import page_url
 from tasks.dashboard.records import record_url
 from tasks.dashboard.viewer import Viewer
+from tasks.exceptions import InvalidTask
 from tasks.models import Task
 from tasks.models.records import record_key
 from tasks.redact import redact_text
@@ -141,6 +142,10 @@ class TaskInline(_Inline):
         if record is None or record._state.adding:
             return InlineTable([], is_new=True)
         using = record._state.db or router.db_for_read(Task, instance=record)
+        try:
+            content_type, key = record_key(record, using)
+        except InvalidTask:
+            return InlineTable([])  # its key is too long for tasks to keep
         # The pages of this site show one database; a task elsewhere has the same id by chance.
         has_pages = self.has_registered_model and using == router.db_for_read(Task)
         found = viewer.tasks.using(using).of(record).order_by("-pk").defer("data", "result")
@@ -148,7 +153,7 @@ class TaskInline(_Inline):
         return InlineTable(
             [self._row(viewer, task, has_pages) for task in tasks[:NEWEST]],
             are_more=len(tasks) > NEWEST,
-            all_url=self._all_url(viewer, record, using) if has_pages else "",
+            all_url=record_url(viewer, content_type, key) if has_pages else "",
         )
 
     def _row(self, viewer: Viewer, task: Task, has_page: bool) -> InlineRow:
@@ -160,7 +165,3 @@ class TaskInline(_Inline):
             when=when_html(task),
             reason=redact_text(task.reason),
         )
-
-    def _all_url(self, viewer: Viewer, record: models.Model, using: str) -> str:
-        content_type, key = record_key(record, using)
-        return record_url(viewer, content_type, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -17,9 +18,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from tasks.dashboard.records import key_of, record_url
+from tasks.dashboard.records import key_field, key_of, record_url
 from tasks.dashboard.rollup import rollup_html, rollups
 from tasks.dashboard.viewer import Viewer
+from tasks.exceptions import InvalidTask
 from tasks.models import Task, TaskQuerySet
 from tasks.models.records import owner_model, record_key
 
@@ -62,8 +64,13 @@ def _sum_up(viewer: Viewer, records: Iterable[models.Model]) -> None:
     if not rows or not viewer.may_enter:
         return
     using = rows[0]._state.db or router.db_for_read(Task)
-    keys = {record_key(record, using)[1]: record for record in rows}
-    content_type, _key = record_key(rows[0], using)
+    keys: dict[str, models.Model] = {}
+    for record in rows:
+        # One whose key is too long for tasks to keep has none.
+        with suppress(InvalidTask):
+            keys[record_key(record, using)[1]] = record
+    owner = owner_model(type(rows[0]))
+    content_type = ContentType.objects.db_manager(using).get_for_model(owner)
     # The pages of this site show one database; elsewhere a link would lead to another record.
     has_pages = viewer.site.is_registered(Task) and using == router.db_for_read(Task)
     counted = rollups(viewer.tasks.using(using), content_type.pk, list(keys))
@@ -108,7 +115,7 @@ class FailedTasksFilter(admin.SimpleListFilter):
             keys, are_all = _read(failed, owner)
             if not are_all:
                 self._say_so(request)
-        return queryset.filter(**{f"{_key_field(owner).name}__in": keys})
+        return queryset.filter(**{f"{_pk(owner).name}__in": keys})
 
     def _say_so(self, request: HttpRequest) -> None:
         # An action posts to the list and is sent back to it: there it is said once.
@@ -122,7 +129,7 @@ class FailedTasksFilter(admin.SimpleListFilter):
             messages.warning(request, text % {"count": number}, fail_silently=True)
 
 
-def _key_field(model: type[models.Model]) -> Any:
+def _pk(model: type[models.Model]) -> Any:
     return model._meta.pk
 
 
@@ -131,9 +138,7 @@ def _compared(failed: TaskQuerySet, owner: type[models.Model], using: str) -> An
 
     None where it cannot: it holds them otherwise than tasks write them.
     """
-    field: Any = _key_field(owner)
-    while field.remote_field:
-        field = field.remote_field.get_related_field()
+    field = key_field(owner)
     if not _is_held_as_djangos_own(field):
         return None
     if isinstance(field, models.CharField | models.TextField):

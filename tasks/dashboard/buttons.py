@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
@@ -79,6 +79,9 @@ CHANGE_DATA = Button(
     states=("waiting", "due", *_LATER, "failed", "cancelled", "completed"),
     asks="page",
     back="restore",
+)
+CHANGE_AND_RETRY = replace(
+    CHANGE_DATA, done=pgettext_lazy("done to a task", "given other data and retried")
 )
 COMPLETE = Button(
     name="complete",
@@ -173,6 +176,12 @@ def _skipped(why: str, count: int) -> str:
         text = ngettext(
             "of %(count)d another task has the unique key",
             "of %(count)d other tasks have the unique keys",
+            count,
+        )
+    elif why == "changed":
+        text = ngettext(
+            "%(count)d has moved on since this page was loaded",
+            "%(count)d have moved on since this page was loaded",
             count,
         )
     elif why == "forbidden":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,21 +34,28 @@ class Carried:
 
 
 def carried(task: Task) -> Carried:
-    """What ``task`` carries; one query, of each value at most ``MOST_READ`` characters."""
+    """What ``task`` carries."""
+    return carried_by([task]).get(task.pk, Carried())
+
+
+def carried_by(tasks: Sequence[Task]) -> dict[int, Carried]:
+    """What ``tasks`` of one database carry, by task id; one query, of each value at most
+    ``MOST_READ`` characters."""
+    if not tasks:
+        return {}
     texts = {f"{name}_text": Cast(name, TextField()) for name in ("data", "result", "context")}
-    row = (
-        Task.objects.using(task._state.db)
-        .filter(pk=task.pk)
-        .values_list(
-            *(Left(text, MOST_READ) for text in texts.values()),
-            *(Length(text) for text in texts.values()),
-        )
-        .first()
+    rows = Task.objects.using(tasks[0]._state.db).filter(pk__in=[task.pk for task in tasks])
+    found = rows.order_by().values_list(
+        "pk",
+        *(Left(text, MOST_READ) for text in texts.values()),
+        *(Length(text) for text in texts.values()),
     )
-    if row is None:
-        return Carried()
-    data, result, context = (_shown(*pair) for pair in zip(row[:3], row[3:], strict=True))
-    return Carried(data, result, context, has_result=row[1] is not None)
+    return {pk: _carried(row[:3], row[3:]) for pk, *row in found}
+
+
+def _carried(texts: Sequence[str | None], lengths: Sequence[int | None]) -> Carried:
+    data, result, context = (_shown(*pair) for pair in zip(texts, lengths, strict=True))
+    return Carried(data, result, context, has_result=texts[1] is not None)
 
 
 def _shown(text: str | None, length: int | None) -> str:

@@ -166,6 +166,8 @@ def _throughput(span: Span, axis: Axis, points: Sequence[Point | None]) -> Chart
         "%(number)s tasks completed %(span)s: %(rate)s a minute, at most %(most)s.",
         total,
     )
+    if not total:
+        text = _("No task was completed %(span)s.")
     return Chart(
         "throughput",
         _("Throughput, tasks a minute"),
@@ -180,7 +182,7 @@ def _failures(span: Span, axis: Axis, points: Sequence[Point | None]) -> Chart:
     failed, retried = (axis.a_minute(points, name) for name in ("failed", "retried"))
     totals = [sum(getattr(p.counts, name) for p in points if p) for name in ("failed", "retried")]
     said = {"failed": number(totals[0]), "retried": number(totals[1]), "span": span.words}
-    text = _("%(failed)s tasks failed %(span)s, %(retried)s failed attempts are tried again.")
+    text = _("Given up %(span)s: %(failed)s. Tried again: %(retried)s.")
     return Chart(
         "failures",
         _("Failures, a minute"),

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
+from tasks.dashboard.numbers import number
 from tasks.models import State, Task
 from tasks.redact import LONGEST_SECRET, redact, redact_text
 
@@ -71,8 +72,7 @@ def attempts_text(task: Task) -> str:
 def exact(moment: datetime) -> str:
     """Date, time and zone, for the viewer's time zone."""
     local = _local(moment)
-    text = f"{date_format(local, 'DATE_FORMAT')}, {local:%H:%M:%S}"
-    return f"{text} {local.tzname()}" if local.tzname() else text
+    return f"{date_format(local, 'DATE_FORMAT')}, {local:%H:%M:%S} {local.tzname()}"
 
 
 def relative(moment: datetime, now: datetime | None = None) -> str:
@@ -119,7 +119,7 @@ def took(start: datetime | None, end: datetime | None) -> str:
         return ""
     seconds = max(0.0, (end - start).total_seconds())
     if seconds < 60:
-        return _("%(seconds).2f s") % {"seconds": seconds}
+        return _("%(number)s s") % {"number": number(seconds, 2)}
     return f"{_duration(int(seconds))} {_duration(int(seconds) % _unit(int(seconds)))}"
 
 
@@ -128,7 +128,7 @@ def _unit(seconds: int) -> int:
 
 
 def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat() if timezone.is_aware(moment) else moment.isoformat()
+    return _with_zone(moment).astimezone(UTC).isoformat()
 
 
 def when_html(task: Task) -> SafeString:
@@ -183,4 +183,10 @@ def with_note(text: str, left: int) -> str:
 
 
 def _local(moment: datetime) -> datetime:
-    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    return timezone.localtime(_with_zone(moment))
+
+
+def _with_zone(moment: datetime) -> datetime:
+    if timezone.is_aware(moment):
+        return moment
+    return timezone.make_aware(moment, timezone.get_default_timezone())

@@ -35,6 +35,8 @@ def read(name: str, typed: str, stored: Any) -> dict[str, Any]:
     hidden = hide(stored)[1]
     try:
         return accepted_data(name, fill(_parsed(typed), hidden))
+    except RecursionError:
+        raise Wrong(_("It is nested too deep.")) from None
     except PlaceholderMoved as moved:
         text = _(
             "“%(text)s” at %(path)s: a hidden value can only stay where it was, whole, or be "
@@ -66,8 +68,6 @@ def _parsed(typed: str) -> Any:
         text = _("Line %(line)s, column %(column)s: this is not JSON (%(what)s).")
         values = {"line": error.lineno, "column": error.colno, "what": error.msg}
         raise Wrong(text % values) from None
-    except RecursionError:
-        raise Wrong(_("It is nested too deep.")) from None
     except ValueError as error:
         raise Wrong(_("This is not JSON: %(what)s.") % {"what": str(error)[:200]}) from None
 

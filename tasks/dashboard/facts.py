@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from tasks.dashboard.display import attempts_text, clock_html, state_html, time_html, took
 from tasks.dashboard.grammar import quoted
+from tasks.dashboard.numbers import number
 from tasks.dashboard.page import list_url, page_url
 from tasks.dashboard.viewer import Viewer
 from tasks.models import LogLine, Prerequisite, State, Task, Worker
@@ -23,6 +24,7 @@ NEWEST_LINES = 200
 #: Characters of a task's log on its page; a line may have eight thousand.
 MOST_SAID = 100_000
 MOST_NEIGHBOURS = 100
+_MOST_LINKS = 1000
 
 _NEIGHBOUR_COLUMNS = ("id", "type", "action", "state", "due", "attempts", "queue")
 
@@ -59,8 +61,11 @@ class Progress:
     def text(self) -> str:
         """``3 of 5``."""
         if self.most is None:
-            return f"{self.done:g}"
-        return _("%(done)s of %(total)s") % {"done": f"{self.done:g}", "total": f"{self.most:g}"}
+            return _figure(self.done)
+        return _("%(done)s of %(total)s") % {
+            "done": _figure(self.done),
+            "total": _figure(self.most),
+        }
 
 
 def facts(viewer: Viewer, task: Task) -> list[tuple[str, Any]]:
@@ -89,17 +94,18 @@ def neighbours(viewer: Viewer, task: Task) -> tuple[list[Neighbour], list[Neighb
 
 
 def waiting_for(viewer: Viewer, tasks: Iterable[Task]) -> dict[int, list[Neighbour]]:
-    """What waits for each of ``tasks``, by its id; two queries."""
+    """What waits for each of ``tasks``, by its id: ``MOST_NEIGHBOURS`` of it; two queries."""
     parents = [task.pk for task in tasks if task.has_dependents]
     found: dict[int, list[Neighbour]] = defaultdict(list)
     if not parents:
         return found
-    links = Prerequisite.objects.filter(prerequisite__in=parents, task__state=State.WAITING)
-    pairs = list(links.values_list("prerequisite_id", "task_id")[:MOST_NEIGHBOURS])
-    seen = viewer.tasks.only(*_NEIGHBOUR_COLUMNS).in_bulk({child for _parent, child in pairs})
-    for parent, child in sorted(pairs):
-        if child in seen:
-            found[parent].append(_neighbour(viewer, seen[child]))
+    links = Prerequisite.objects.filter(prerequisite__in=parents)
+    pairs = list(links.values_list("prerequisite_id", "task_id")[:_MOST_LINKS])
+    # Apart, by key: joined, PostgreSQL may go through all tasks that wait for anything.
+    waiting = viewer.tasks.filter(state=State.WAITING).only(*_NEIGHBOUR_COLUMNS)
+    seen = waiting.in_bulk({child for _parent, child in pairs})
+    for parent, child in [pair for pair in sorted(pairs) if pair[1] in seen][:MOST_NEIGHBOURS]:
+        found[parent].append(_neighbour(viewer, seen[child]))
     return found
 
 
@@ -124,6 +130,10 @@ def progress(task: Task) -> Progress | None:
         return None
     total: Any = value.get("total")
     return Progress(value["done"], total if _is_number(total) and total > 0 else None)
+
+
+def _figure(value: float) -> str:
+    return number(value, 0 if value == int(value) else 2)
 
 
 def _is_number(value: Any) -> bool:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import heapq
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
+from typing import Any
 
-from django.db.models import Q
+from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from tasks.conf import aftersave_settings
 from tasks.dashboard.display import time_html
+from tasks.dashboard.grammar import quoted
+from tasks.dashboard.numbers import about, number
 from tasks.dashboard.page import list_url, page_url
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Task, Worker
-from tasks.serving import Serving
+from tasks.serving import Serving, lives
 
 MOST_WORKERS = 100
-MOST_RUNNING = 1000
+#: Of more than that only about how many there are is told.
+MOST_RUNNING = 10_000
 #: So many of its tasks are named beside a worker; the others are one link away.
 _SLOTS_SHOWN = 8
 _DEAD_SHOWN_FOR = timedelta(hours=24)
@@ -36,6 +40,19 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Running:
+    """How much runs now, as far as the viewer may know of it; more than that unless ``is_exact``.
+
+    ``longest``: of each worker the tasks that have run for longest, some of them.
+    """
+
+    by_queue: Counter[str]
+    by_worker: Counter[int]
+    longest: dict[int, list[Task]]
+    is_exact: bool = True
+
+
+@dataclass(frozen=True)
 class ShownWorker:
     """A worker with what it runs."""
 
@@ -43,6 +60,7 @@ class ShownWorker:
     busy: int
     slots: list[Slot]
     url: str
+    is_exact: bool = True
 
     @property
     def is_dead(self) -> bool:
@@ -52,12 +70,22 @@ class ShownWorker:
     @property
     def is_silent(self) -> bool:
         """Whether it was not heard of for too long, and nobody took its tasks back yet."""
-        return not self.is_dead and is_silent(self.worker)
+        return not (self.is_dead or _is_living(self.worker))
+
+    @property
+    def busy_text(self) -> str:
+        """``busy`` for people."""
+        return about(self.busy, exact=self.is_exact)
 
     @property
     def room(self) -> int:
         """How many tasks it can run at a time."""
         return self.worker.threads + self.worker.coroutines
+
+    @property
+    def room_text(self) -> str:
+        """``room`` for people."""
+        return number(self.room)
 
     @property
     def more(self) -> int:
@@ -80,29 +108,39 @@ class ShownWorker:
         return time_html(self.worker.started_at)
 
 
-def running_tasks(viewer: Viewer) -> list[Task]:
-    """What runs now as far as the viewer may know of it, at most ``MOST_RUNNING``."""
-    columns = ("type", "action", "queue", "state", "worker_id", "started_at")
-    return list(viewer.tasks.running().only(*columns)[:MOST_RUNNING])
+def running(viewer: Viewer) -> Running:
+    """What runs now, bounded by the slots of the workers; two queries."""
+    columns = ("worker_id", "queue", "started_at", "pk")
+    rows = list(viewer.tasks.running().order_by().values_list(*columns)[: MOST_RUNNING + 1])
+    by_worker: dict[int, list[tuple[bool, Any, int]]] = defaultdict(list)
+    for worker, _queue, started, key in rows:
+        by_worker[worker].append((started is None, started or 0, key))
+    longest = {worker: heapq.nsmallest(_SLOTS_SHOWN, ages) for worker, ages in by_worker.items()}
+    keys = [key for ages in longest.values() for *_age, key in ages]
+    tasks = viewer.tasks.only("type", "action", "started_at").in_bulk(keys)
+    return Running(
+        by_queue=Counter(queue for _worker, queue, *_rest in rows),
+        by_worker=Counter({worker: len(ages) for worker, ages in by_worker.items()}),
+        longest={
+            worker: [tasks[key] for *_age, key in ages if key in tasks]
+            for worker, ages in longest.items()
+        },
+        is_exact=len(rows) <= MOST_RUNNING,
+    )
 
 
 def serving(known: Iterable[Worker]) -> Serving:
-    """Which queues those serve that live."""
-    return Serving.by(one.queues for one in known if not (one.lost_at or is_silent(one)))
+    """Which queues those serve that live; ``known`` as ``workers`` gives them."""
+    return Serving.by(one.queues for one in known if _is_living(one))
 
 
-def is_silent(worker: Worker) -> bool:
-    """Whether it was not heard of for too long."""
-    limit = timedelta(seconds=aftersave_settings.HEARTBEAT_LIMIT)
-    return timezone.now() - worker.heartbeat_at > limit
+def _is_living(worker: Worker) -> bool:
+    return bool(worker.is_living)  # type: ignore[attr-defined]
 
 
-def fleet(viewer: Viewer, known: Iterable[Worker], running: Iterable[Task]) -> list[ShownWorker]:
+def fleet(viewer: Viewer, known: Iterable[Worker], running: Running) -> list[ShownWorker]:
     """The first ``MOST_WORKERS``, each with what it runs."""
-    by_worker: dict[int | None, list[Task]] = defaultdict(list)
-    for task in running:
-        by_worker[task.worker_id].append(task)
-    return [_shown(viewer, worker, by_worker[worker.pk]) for worker in islice(known, MOST_WORKERS)]
+    return [_shown(viewer, worker, running) for worker in islice(known, MOST_WORKERS)]
 
 
 def workers() -> list[Worker]:
@@ -110,21 +148,21 @@ def workers() -> list[Worker]:
     known = Worker.objects.filter(stopped_at__isnull=True).order_by("host", "pid", "id")
     since = timezone.now() - _DEAD_SHOWN_FOR
     kept = known.filter(Q(lost_at__isnull=True) | Q(lost_at__gt=since))
-    return sorted(kept, key=lambda worker: worker.lost_at is not None)
+    asked = kept.annotate(is_living=ExpressionWrapper(lives(), output_field=BooleanField()))
+    return sorted(asked, key=lambda worker: worker.lost_at is not None)
 
 
-def _shown(viewer: Viewer, worker: Worker, tasks: list[Task]) -> ShownWorker:
-    longest = sorted(tasks, key=_age)[:_SLOTS_SHOWN]
-    search = f"state:running worker:{worker.host}:{worker.pid}"
+def _shown(viewer: Viewer, worker: Worker, running: Running) -> ShownWorker:
+    search = f"state:running worker:{quoted(f'{worker.host}:{worker.pid}')}"
     return ShownWorker(
-        worker, len(tasks), [_slot(viewer, task) for task in longest], list_url(viewer, search)
+        worker,
+        running.by_worker[worker.pk],
+        [_slot(viewer, task) for task in running.longest.get(worker.pk, [])],
+        list_url(viewer, search),
+        running.is_exact,
     )
 
 
 def _slot(viewer: Viewer, task: Task) -> Slot:
     started = time_html(task.started_at) if task.started_at else ""
     return Slot(task, page_url(viewer, "change", task_id=task.pk), started)
-
-
-def _age(task: Task) -> tuple[bool, object, int]:
-    return task.started_at is None, task.started_at or 0, task.pk

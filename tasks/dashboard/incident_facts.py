@@ -119,6 +119,13 @@ class Facts(Described):
             return ""
         return time_html(self.incident.reopened_at)
 
+    @property
+    def resolved(self) -> SafeString | str:
+        """When it was resolved, by somebody or by itself."""
+        if self.viewer.is_scoped or self.incident.resolved_at is None:
+            return ""
+        return time_html(self.incident.resolved_at)
+
     @cached_property
     def spark(self) -> Spark | None:
         """Failures in each hour of the last week."""
@@ -132,8 +139,11 @@ class Facts(Described):
 
     @cached_property
     def failure(self) -> Failure | None:
-        """The last failure of the newest task."""
-        return last_failure(self.newest) if self.newest else None
+        """How the newest task failed this way last: since then it may have failed in another."""
+        if self.newest is None:
+            return None
+        same = self.newest.failures.filter(fingerprint=self.incident.fingerprint)
+        return same.order_by("-id").first()
 
     @property
     def traceback(self) -> str:
@@ -169,11 +179,20 @@ class Facts(Described):
         """Changes with each trial, so that a button pressed twice tries one."""
         return str(self.trial.event.pk) if self.trial else "0"
 
-    @property
+    @cached_property
     def trial_message(self) -> str:
-        """Why the tried task failed again, in one sentence."""
+        """Why the tried task failed again, in one sentence; empty if it did not."""
         tried = self.trial.task if self.trial else None
-        return message_of(tried.reason) if tried else ""
+        if tried is None:
+            return ""
+        if tried.reason:
+            return message_of(tried.reason)
+        # It is tried again by itself: only its failures say why.
+        before = tried.max_attempts - tried.context.get("max_attempts", tried.max_attempts)
+        failure = tried.failures.filter(attempt__gt=before).order_by("-id").first()
+        if failure is None:
+            return ""
+        return message_of(f"{failure.exception.rpartition('.')[2]}: {failure.message}")
 
     @cached_property
     def elsewhere(self) -> Incident | None:
@@ -210,6 +229,11 @@ class Facts(Described):
         return list(events.select_related("about").order_by("-id")[:EVENTS_SHOWN])
 
     @property
+    def rest_is_over(self) -> bool:
+        """Whether the others were retried."""
+        return self.rest is not None and self.rest.finished_at is not None
+
+    @property
     def rest_is_many(self) -> bool:
         """Whether so many are left that their number must be typed."""
         return self.failed > SMALL
@@ -221,11 +245,6 @@ class Facts(Described):
             return None
         last = self._bulks_since[0].about_id if self._bulks_since else 0
         return uuid.uuid5(_REST, f"{self.trial.event.pk} {last} {scope_of(self.viewer)}")
-
-
-def last_failure(task: Task) -> Failure | None:
-    """The newest failure of ``task``."""
-    return task.failures.order_by("-id").first()
 
 
 def ticket(facts: Facts, address: str) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from tasks.dashboard import probes
 from tasks.models import Task
 
 #: So many rows are looked at by key in each round.
 _PROBES = 256
-_MOST_ROUNDS = 12
+#: Where most ids are missing each is a question of its own.
+_PROBES_IN_GAPS = 128
+_MOST_ROUNDS = 16
 
+#: Ids, and when their rows were created.
 _Seen = list[tuple[int, datetime]]
 
 
@@ -26,23 +31,31 @@ def id_at(moment: datetime, between: tuple[int, int], *, within: int = 1) -> int
     ``between``: see ``ends``. A few questions by primary key, however large the table is.
     """
     low, high = between[0], between[1] + 1
+    look, most = _at, _PROBES
     for _round in range(_MOST_ROUNDS):
         if high - low <= within:
             break
-        step = -(-(high - low) // _PROBES)
-        seen = _look(range(low, high, step))
-        if seen and step == 1:
+        step = -(-(high - low) // most)
+        seen = look(range(low, high, step))
+        if step == 1:
             return _split(seen, moment, (low, high), margin=0)[1]
-        if len(seen) > _PROBES // 8:
-            low, high = _split(seen, moment, (low, high), margin=1)
+        if look is _at and len(seen) <= _PROBES // 8:
+            look, most = _from, _PROBES_IN_GAPS
         else:
-            low, high = _halve(low, high, moment)
+            low, high = _split(seen, moment, (low, high), margin=1)
     return high
 
 
-def _look(ids: range) -> _Seen:
-    rows = Task.objects.filter(pk__in=list(ids)).order_by()
+def _at(ids: Sequence[int]) -> _Seen:
+    rows = Task.objects.filter(pk__in=ids).order_by()
     return sorted(rows.values_list("pk", "created_at"))
+
+
+def _from(ids: Sequence[int]) -> _Seen:
+    """Each of ``ids`` with the time of the first row from there on."""
+    rows = Task.objects.order_by("pk").only("created_at")
+    found = probes.firsts([rows.filter(pk__gte=pk)[:1] for pk in ids])
+    return [(ids[place], task.created_at) for place, task in sorted(found.items())]
 
 
 def _split(
@@ -53,13 +66,3 @@ def _split(
     first, last = older - 1 - margin, older + margin
     low = seen[first][0] if first >= 0 else known[0]
     return low, seen[last][0] if last < len(seen) else known[1]
-
-
-def _halve(low: int, high: int, moment: datetime) -> tuple[int, int]:
-    """Where most ids are missing: one question to the first row from the middle on."""
-    middle = (low + high) // 2
-    rows = Task.objects.filter(pk__gte=middle, pk__lt=high).order_by("pk")
-    found = rows.values_list("pk", "created_at").first()
-    if found is None:
-        return low, middle
-    return (found[0] + 1, high) if found[1] < moment else (low, middle)

@@ -14,7 +14,7 @@ from tasks import figures
 from tasks.dashboard.display import time_html
 from tasks.dashboard.grammar import quoted
 from tasks.dashboard.lanes import Lane
-from tasks.dashboard.numbers import more_than, number, rate, share
+from tasks.dashboard.numbers import about, more_than, rate, share
 from tasks.dashboard.page import list_url
 from tasks.dashboard.probes import MOST_COUNTED
 from tasks.dashboard.queue_buttons import queue_buttons
@@ -55,7 +55,7 @@ def shown_lanes(
 
     No buttons on a ``wall``.
     """
-    lately = {} if viewer.is_scoped else _lately(viewer.tasks.db)
+    lately = {} if viewer.is_scoped else _lately(viewer.tasks.db, found)
     due = {lane.name: more_than(lane.due, MOST_COUNTED) for lane in found}
     rows = [lane.row or Queue(name=lane.name) for lane in found]
     buttons = {} if wall else queue_buttons(viewer, rows, due)
@@ -64,9 +64,13 @@ def shown_lanes(
     ]
 
 
-def _lately(using: str) -> dict[str, Counts]:
+def _lately(using: str, found: Sequence[Lane]) -> dict[str, Counts]:
+    """What was done in each queue in the last minutes; nothing where nobody reported."""
     minute = timezone.now().replace(second=0, microsecond=0)
-    return figures.by_queue(using, since=minute - _RATE_OF, until=minute)
+    lately = {"since": minute - _RATE_OF, "until": minute}
+    if not figures.was_reported(using, **lately):
+        return {}
+    return {lane.name: Counts() for lane in found} | figures.by_queue(using, **lately)
 
 
 def _row(
@@ -83,7 +87,7 @@ def _row(
         "paused_reason": redact_text(lane.row.paused_reason) if lane.row else "",
         "due": due,
         "due_url": list_url(viewer, f"state:due queue:{place}"),
-        "running": number(lane.running),
+        "running": about(lane.running, exact=lane.running_is_exact),
         "running_url": list_url(viewer, f"state:running queue:{place}"),
         "button": button,
     }

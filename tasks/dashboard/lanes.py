@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from django.utils.safestring import SafeString
 from tasks.alerts import longest_due
 from tasks.dashboard import probes
 from tasks.dashboard.display import time_html
+from tasks.dashboard.fleet import Running
 from tasks.dashboard.viewer import Viewer
 from tasks.handlers import registry
 from tasks.models import Queue, Task
@@ -41,6 +41,7 @@ class Lane:
     due: int = 0
     oldest: Task | None = None
     running: int = 0
+    running_is_exact: bool = True
     served: bool = True
     is_late: bool = False
     names: set[str] = field(default_factory=set)  # of the tasks at its head
@@ -66,16 +67,16 @@ class Lane:
         return time_html(self.oldest.run_at if self.oldest else None)
 
 
-def lanes(viewer: Viewer, serving: Serving, running: Iterable[Task]) -> list[Lane]:
-    """The queues that workers know or that have due work, by name."""
+def lanes(viewer: Viewer, serving: Serving, running: Running) -> list[Lane]:
+    """The queues that workers know or that have due work, by name; at most ``MOST_QUEUES``."""
     levels = _levels(viewer.tasks.db)
     found = _named(levels)
     _count(viewer, found, {queue for queue, _ in levels})
     _read_heads(viewer, found, levels)
-    busy = Counter(task.queue for task in running)
     now = timezone.now()
     for lane in found:
-        lane.running = busy[lane.name]
+        lane.running = running.by_queue[lane.name]
+        lane.running_is_exact = running.is_exact
         lane.served = serving.serves(lane.name)
         lane.is_late = _is_late(lane, now)
     return found
@@ -97,9 +98,11 @@ def _levels(using: str) -> list[tuple[str, int]]:
 
 
 def _named(levels: Sequence[tuple[str, int]]) -> list[Lane]:
-    rows = {row.name: row for row in Queue.objects.order_by("name")[:MOST_QUEUES]}
-    due = dict.fromkeys(queue for queue, _ in levels)
-    wanted = list({**due, **dict.fromkeys(rows)})[:MOST_QUEUES]
+    due = list(dict.fromkeys(queue for queue, _ in levels))[:MOST_QUEUES]
+    # Those with due work wherever they stand: they may be paused.
+    rows = {row.name: row for row in Queue.objects.filter(name__in=due)}
+    rows |= {row.name: row for row in Queue.objects.order_by("name")[:MOST_QUEUES]}
+    wanted = list(dict.fromkeys([*due, *sorted(rows)]))[:MOST_QUEUES]
     return [Lane(name, rows.get(name)) for name in sorted(wanted)]
 
 

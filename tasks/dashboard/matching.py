@@ -89,13 +89,23 @@ class Match:
     @cached_property
     def few(self) -> TaskQuerySet | None:
         """What an index finds, in no order, as long as it is not much; None: no such index."""
-        small = [one for one in self.meanings if one.few]
-        if not small:
+        first = self._few
+        if first is None:
             return None
-        # Numbers and records before states: there are fewer of them.
-        first = min(small, key=lambda one: bool(one.state))
         with_queue = [first, *(one for one in self.meanings if one.queue)]
         return Task.objects.filter(_all(with_queue if first.state == "due" else [first]))
+
+    @property
+    def among(self) -> TaskQuerySet | None:
+        """Which tasks the index of ``few`` looks through, where these may be far more."""
+        first = self._few
+        return None if first is None or first.among is None else Task.objects.filter(first.among)
+
+    @cached_property
+    def _few(self) -> Meaning | None:
+        small = [one for one in self.meanings if one.few]
+        # Numbers and records before states: there are fewer of them.
+        return min(small, key=lambda one: bool(one.state), default=None)
 
     @property
     def is_in_order(self) -> bool:

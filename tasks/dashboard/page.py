@@ -69,6 +69,7 @@ class Rendering:
     parts: dict[str, str] = field(default_factory=dict)  # element id → HTML
     rows: dict[str, str] = field(default_factory=dict)  # the same for single rows
     here: list[int] | None = None  # ids of the tasks in the list, in its order
+    lost: list[int] = field(default_factory=list)  # ids of tasks that were shown and are no more
     note: str = ""
 
 
@@ -138,9 +139,11 @@ class Page(ABC):
         if self.rows_part in wanted:
             rendering.here = [row.id for row in context["rows"]]
             left = self.left_rows(set(shown) - set(rendering.here), context)
-            for row in (*context["rows"], *left):
+            rows = (*context["rows"], *left)
+            for row in rows:
                 html = self._render(self.row_template, {**context, "row": row})
                 rendering.rows[f"af-task-{row.id}"] = html
+            rendering.lost = sorted(set(shown) - {row.id for row in rows})
             ready = (rendering.rows[f"af-task-{task_id}"] for task_id in rendering.here)
             context["ready_rows"] = mark_safe("".join(ready))
         for element, template in self.parts.items():

@@ -80,6 +80,9 @@ def _is_hidden(value: Any, secret: bool) -> bool:
     if secret:
         # That a secret is missing is no secret, see ``tasks.redact``.
         return value not in (None, "", [], {})
+    if isinstance(value, dict):
+        # Among its keys no placeholder can stand.
+        return any(redact_text(key) != key for key in value)
     # What looks like a placeholder is hidden too, or nobody could tell it from one.
     return isinstance(value, str) and (redact_text(value) != value or bool(_HALF.search(value)))
 

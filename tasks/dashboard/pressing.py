@@ -161,16 +161,19 @@ def done_message(viewer: Viewer, button: Button, task: Task, event: TaskEvent) -
 def way_back(viewer: Viewer, button: Button, task: Task, event: TaskEvent) -> SafeString:
     """The button that undoes it, outside the live parts; empty where this person has none."""
     undo = BUTTONS.get(button.back)
-    task = Task.objects.using(event._state.db).defer("data", "result").get(pk=task.pk)
-    if undo is None or task.shown_state not in undo.states or not may_press(viewer, undo, task):
+    rows = Task.objects.using(event._state.db).filter(pk=task.pk)
+    now = rows.defer("data", "result").first()
+    if undo is None or now is None:
+        return SafeString("")
+    if now.shown_state not in undo.states or not may_press(viewer, undo, now):
         return SafeString("")
     name = "event" if undo.name == "restore" else "undo"
     return format_html(
         '<button form="af-form" formaction="{}?{}={}" name="version" value="{}"'
         ' class="af-button">{}</button>',
-        page_url(viewer, undo.name, task_id=task.pk),
+        page_url(viewer, undo.name, task_id=now.pk),
         name,
         event.pk,
-        versions([task])[task.pk],
+        versions([now])[now.pk],
         undo.label,
     )

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 
-from tasks.models import TaskQuerySet
+from tasks.models import Task, TaskQuerySet
 
 #: Counts are exact up to here.
 MOST_COUNTED = 10_000
@@ -45,23 +45,36 @@ def ids(questions: Sequence[TaskQuerySet]) -> list[list[int]]:
     return found
 
 
+def firsts(questions: Sequence[TaskQuerySet]) -> dict[int, Task]:
+    """The first task that each of ``questions`` finds, by the place of its question.
+
+    Every one must be sliced and name its columns with ``only``.
+    """
+    found: dict[int, Task] = {}
+    select = "SELECT {number} AS question, part.* FROM ({sql}) AS part"
+    for sql, params in _statements(select, questions):
+        for task in Task.objects.using(questions[0].db).raw(sql, params):
+            found.setdefault(task.__dict__["question"], task)
+    return found
+
+
 def _ask(select: str, questions: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    for sql, params in _statements(select, questions):
+        with connections[questions[0].db].cursor() as cursor:
+            cursor.execute(sql, params)
+            yield from cursor.fetchall()
+
+
+def _statements(select: str, questions: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
     for start in range(0, len(questions), _AT_ONCE):
-        yield from _ask_some(select, start, questions[start : start + _AT_ONCE])
-
-
-def _ask_some(select: str, start: int, questions: Sequence[Any]) -> list[tuple[int, int]]:
-    selects: list[str] = []
-    params: list[Any] = []
-    for number, question in enumerate(questions, start):
-        try:
-            sql, given = question.query.get_compiler(question.db).as_sql()
-        except EmptyResultSet:
-            continue
-        selects.append(select.format(number=number, sql=sql))
-        params.extend(given)
-    if not selects:
-        return []
-    with connections[questions[0].db].cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(selects), params)
-        return list(cursor.fetchall())
+        selects: list[str] = []
+        params: list[Any] = []
+        for number, question in enumerate(questions[start : start + _AT_ONCE], start):
+            try:
+                sql, given = question.query.get_compiler(question.db).as_sql()
+            except EmptyResultSet:
+                continue
+            selects.append(select.format(number=number, sql=sql))
+            params.extend(given)
+        if selects:
+            yield " UNION ALL ".join(selects), params

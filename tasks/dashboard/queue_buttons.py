@@ -46,7 +46,7 @@ def queue_button(viewer: Viewer, queue: Queue, due: str = "") -> ShownButton:
 
 
 def version(paused_at: datetime | None) -> str:
-    """What a page shows of a queue: since when it is paused, or that it is not."""
+    """What a page shows of a queue, or a bulk action: since when it is paused, if it is."""
     return paused_at.isoformat() if paused_at else "open"
 
 

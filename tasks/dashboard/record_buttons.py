@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 from django.utils.translation import gettext as _
@@ -31,15 +31,17 @@ def meant(tasks: TaskQuerySet) -> tuple[list[int], bool]:
 
 def seen_of(tasks: Iterable[Task]) -> str:
     """What is compared when it is pressed: which tasks, and how each of them was."""
-    known = versions(tasks)
+    return seen_of_versions(versions(tasks))
+
+
+def seen_of_versions(known: Mapping[int, str]) -> str:
+    """The same, of what ``versions`` has said of them."""
     text = ",".join(f"{pk}:{known[pk]}" for pk in sorted(known))
     return blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def retry_all_button(tasks: TaskQuerySet, url: str) -> ShownButton:
-    """The button for the failed ones among a record's ``tasks``; three queries."""
-    ids, _more = meant(tasks)
-    failed = tasks.filter(pk__in=ids).order_by().only("pk", "state", "lease", "attempts")
+def retry_all_button(url: str, seen: str) -> ShownButton:
+    """The button for those of a record's failed tasks that are ``meant``."""
     return ShownButton(
         name=_NAME,
         key=_KEY,
@@ -47,5 +49,5 @@ def retry_all_button(tasks: TaskQuerySet, url: str) -> ShownButton:
         url=url,
         asks=RETRY.asks,
         look=RETRY.look,
-        version=seen_of(failed),
+        version=seen,
     )

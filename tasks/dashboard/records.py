@@ -70,7 +70,7 @@ def admin_of(site: AdminSite, model: type[models.Model]) -> ModelAdmin[Any] | No
 
 def key_of(model: type[models.Model], text: str) -> Any:
     """The key that is stored as ``text``, or None when it is none of this model."""
-    field = _pk(model)
+    field = key_field(model)
     if not is_storable(text):
         return None
     try:
@@ -80,6 +80,14 @@ def key_of(model: type[models.Model], text: str) -> Any:
     except (ValidationError, ValueError, TypeError, OverflowError):
         return None
     return key
+
+
+def key_field(model: type[models.Model]) -> Any:
+    """What says which values a key has: of a key that refers to another row, that row's key."""
+    field = _pk(model)
+    while field.remote_field:
+        field = field.remote_field.get_related_field()
+    return field
 
 
 def record_url(viewer: Viewer, content_type: ContentType, key: str) -> str:

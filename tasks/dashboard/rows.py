@@ -52,6 +52,11 @@ class Row:
         return self.task.name if self.task.title != self.task.name else ""
 
     @property
+    def ticked(self) -> str:
+        """What its tick box sends: which task, and what was seen of it."""
+        return f"{self.task.pk}:{self.buttons[0].version if self.buttons else ''}"
+
+    @property
     def tick_label(self) -> str:
         """What the tick box is called."""
         return _("Tick %(task)s") % {"task": f"{self.task.title} #{self.task.pk}"}

@@ -18,6 +18,7 @@ from tasks.dashboard.display import clock_html
 from tasks.dashboard.grammar import parse
 from tasks.dashboard.numbers import number, rate
 from tasks.dashboard.page import list_url, page_url
+from tasks.dashboard.queue_buttons import version
 from tasks.dashboard.viewer import RIGHTS, Viewer
 from tasks.models import BulkAction, State, Task
 from tasks.redact import redact_text
@@ -61,8 +62,12 @@ class ShownBulk:
 
     @property
     def expected(self) -> Count:
-        """How many matched when it was pressed."""
-        return Count(self.bulk.expected, self.bulk.expected_is_exact)
+        """How many matched when it was pressed; of an estimate what was found since is better."""
+        bulk = self.bulk
+        if bulk.expected_is_exact:
+            return Count(bulk.expected)
+        known = bulk.looked_at if self.status == "finished" else max(bulk.expected, bulk.looked_at)
+        return Count(known, exact=False)
 
     @cached_property
     def status(self) -> str:
@@ -101,6 +106,11 @@ class ShownBulk:
             icon,
             word,
         )
+
+    @property
+    def version(self) -> str:
+        """What the page showed, for buttons pressed later."""
+        return version(self.bulk.paused_at)
 
     @property
     def is_over(self) -> bool:

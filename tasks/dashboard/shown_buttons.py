@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -72,9 +72,14 @@ class ShownButton:
         """The id of what unfolds to ask for the reason."""
         return f"af-fold-{self.name}-{self.key}"
 
+    @property
+    def press_id(self) -> str:
+        """The id of the button itself: a live update must not make another of it under a finger."""
+        return f"af-press-{self.name}-{self.key}"
+
 
 def shown_buttons(viewer: Viewer, tasks: Iterable[Task]) -> dict[int, list[ShownButton]]:
-    """The buttons of each task, by its id; at most four queries."""
+    """The buttons of each task, by its id; at most six queries."""
     offered = {task: _offered(viewer, task) for task in tasks}
     known = _Known.of(viewer, [task for task, buttons in offered.items() if buttons])
     return {
@@ -99,6 +104,7 @@ class _Known:
 
     versions: Mapping[int, str]
     waiting: Mapping[int, int] = field(default_factory=dict)  # how many wait for the task
+    held: Mapping[int, int] = field(default_factory=dict)  # how many of these for others, too
     named: Mapping[int, list[tuple[str, str]]] = field(default_factory=dict)
 
     @classmethod
@@ -109,6 +115,8 @@ class _Known:
             pairs = _waiting(tasks[0]._state.db, parents)
             known.waiting = Counter(parent for parent, __ in pairs)
             known.named = _names(viewer, pairs[:_MOST_LINKS])
+            done = {task.pk for task in tasks if task.shown_state in COMPLETE.states}
+            known.held = _held(tasks[0]._state.db, [pair for pair in pairs if pair[0] in done])
         return known
 
 
@@ -120,6 +128,21 @@ def _waiting(using: str | None, parents: Sequence[int]) -> list[tuple[int, int]]
     tasks = Task.objects.using(using).filter(pk__in={task_id for __, task_id in pairs})
     waiting = set(tasks.filter(state=State.WAITING).values_list("pk", flat=True))
     return [pair for pair in pairs if pair[1] in waiting]
+
+
+def _held(using: str | None, pairs: Sequence[tuple[int, int]]) -> Counter[int]:
+    """How many of those that wait for each parent would wait for others when it is done."""
+    if not pairs:
+        return Counter()
+    links = Prerequisite.objects.using(using).filter(task__in={task_id for __, task_id in pairs})
+    needed: dict[int, set[int]] = defaultdict(set)
+    for task_id, needed_id in links.values_list("task_id", "prerequisite_id")[:_MOST_WAITING]:
+        needed[task_id].add(needed_id)
+    others = Task.objects.using(using).filter(pk__in=set().union(*needed.values()))
+    # As when they are released, see tasks.settle.
+    unsettled = others.exclude(state__in=(State.COMPLETED, State.CANCELLED))
+    open_ones = set(unsettled.values_list("pk", flat=True))
+    return Counter(parent for parent, task_id in pairs if needed[task_id] & open_ones - {parent})
 
 
 def _names(viewer: Viewer, pairs: Sequence[tuple[int, int]]) -> dict[int, list[tuple[str, str]]]:
@@ -145,7 +168,7 @@ def _shown(viewer: Viewer, task: Task, button: Button, known: _Known) -> ShownBu
         asks=button.asks,
         version=known.versions[task.pk],
         look=button.look,
-        says=_says(task, button, waiting),
+        says=_says(task, button, waiting, known.held.get(task.pk, 0)),
         waiting=named if waits else (),
         unnamed=waiting - len(named) if waits else 0,
         aria=f"{button.label} {named_task(task)}",
@@ -169,8 +192,8 @@ def restore_button(
     )
 
 
-def selected_buttons(viewer: Viewer) -> list[ShownButton]:
-    """The buttons for ticked rows."""
+def selected_buttons(viewer: Viewer, tasks: Sequence[Task] = ()) -> list[ShownButton]:
+    """The buttons for ticked rows; ``tasks`` can be ticked."""
     return [
         ShownButton(
             name=button.name,
@@ -179,14 +202,14 @@ def selected_buttons(viewer: Viewer) -> list[ShownButton]:
             key="selected",
             asks="" if button.asks == "optional" else button.asks,
             look="af-danger" if button is CANCEL else "",
-            says=_says_of_many(button),
+            says=_says_of_many(button, tasks),
         )
         for button in FOR_MANY
         if viewer.may_enter and viewer.has(RIGHTS[button.name])
     ]
 
 
-def _says(task: Task, button: Button, waiting: int) -> str:
+def _says(task: Task, button: Button, waiting: int, held: int) -> str:
     if button is CANCEL and waiting:
         return ngettext(
             "%(count)d task waits for this and is cancelled too, with all that wait for it:",
@@ -195,6 +218,22 @@ def _says(task: Task, button: Button, waiting: int) -> str:
         ) % {"count": waiting}
     if button is CANCEL:
         return _("It will not run. No other task waits for it.")
+    if button is COMPLETE and held == waiting > 0:
+        return ngettext(
+            "It is not run: it counts as done. %(count)d task waits for this, but for others too, "
+            "and goes on waiting:",
+            "It is not run: it counts as done. %(count)d tasks wait for this, but for others too, "
+            "and go on waiting:",
+            waiting,
+        ) % {"count": waiting}
+    if button is COMPLETE and held:
+        return ngettext(
+            "It is not run: it counts as done. Of %(count)d tasks that wait for this %(free)d goes "
+            "on, the rest waits for others too:",
+            "It is not run: it counts as done. Of %(count)d tasks that wait for this %(free)d go "
+            "on, the rest waits for others too:",
+            waiting - held,
+        ) % {"count": waiting, "free": waiting - held}
     if button is COMPLETE and waiting:
         return ngettext(
             "It is not run: it counts as done. %(count)d task waits for this and goes on:",
@@ -217,11 +256,19 @@ def effect_of_repeating(task: Task) -> str:
     return _("It was done already. Running it again does the same once more.")
 
 
-def _says_of_many(button: Button) -> str:
+def _says_of_many(button: Button, tasks: Sequence[Task]) -> str:
     if button is CANCEL:
         return _("They will not run, and what waits for them is cancelled too.")
     if button is COMPLETE:
         return _("They are not run: they count as done, and what waits for them goes on.")
     if button is RUN_AGAIN:
-        return _("They were done already. Running them again does the same once more.")
+        text = _("They were done already. Running them again does the same once more.")
+        return " ".join([text, *_effects(tasks)])
     return ""
+
+
+def _effects(tasks: Sequence[Task]) -> list[str]:
+    """What doing the completed ones again may cause: ``Send the mail: may send it twice.``"""
+    known = {task.handler for task in tasks if task.state == State.COMPLETED}
+    effects = [(one.title or one.name, str(one.repeat)) for one in known if one and one.repeat]
+    return [f"{title}: {redact_text(text).rstrip('.')}." for title, text in sorted(effects)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from tasks.dashboard.display import exact, time_html
@@ -19,10 +20,12 @@ from tasks.why import TIME, Reason, Remedy, whys
 
 @dataclass(frozen=True, kw_only=True)
 class ShownWhy:
-    """``links``: label, address, and whether it leads away from the pages."""
+    """``text``: the sentence without markup, its times whole. ``links``: label, address, and
+    whether it leads away from the pages."""
 
     kind: str
     sentence: SafeString
+    text: str
     advice: list[str]
     command: str
     links: list[tuple[str, str, bool]]
@@ -31,21 +34,31 @@ class ShownWhy:
 
 def shown_whys(viewer: Viewer, tasks: Iterable[Task]) -> dict[int, ShownWhy]:
     """The reason of each task, by id. What may be done to the task itself stands in its buttons."""
-    return {key: _shown(viewer, reason) for key, reason in whys(tasks).items()}
+    visible = viewer.tasks if viewer.is_scoped else None
+    reasons = whys(tasks, visible=visible)
+    return {key: _shown(viewer, reason) for key, reason in reasons.items()}
 
 
 def sentence(reason: Reason) -> SafeString:
-    """The reason with its time as an element that the page's script makes local."""
-    before, found, after = reason.pattern.partition(TIME)
-    if not found or reason.at is None:
-        return format_html("{}", reason.text)
-    return format_html("{}{}{}", before, time_html(reason.at, exact(reason.at)), after)
+    """The reason with its times as elements that the page's script makes local."""
+    before, *rest = reason.pattern.split(TIME)
+    times = [time_html(moment, exact(moment)) for moment in reason.times]
+    after = format_html_join("", "{}{}", zip_longest(times, rest, fillvalue=""))
+    return format_html("{}{}", before, after)
+
+
+def _text(reason: Reason) -> str:
+    text = reason.pattern
+    for moment in reason.times:
+        text = text.replace(TIME, exact(moment), 1)
+    return text
 
 
 def _shown(viewer: Viewer, reason: Reason) -> ShownWhy:
     return ShownWhy(
         kind=reason.kind,
         sentence=sentence(reason),
+        text=_text(reason),
         advice=[remedy.text for remedy in reason.remedies if remedy.kind == "advice"],
         command=next((remedy.command for remedy in reason.remedies if remedy.command), ""),
         links=[link for remedy in reason.remedies if (link := _link(viewer, remedy))],

@@ -1,4 +1,4 @@
-"""Times in a search: ``>2026-11-20``, ``2026-11-20..2026-11-22``, ``24h``."""
+"""Times in a search: ``>2026-11-20``, ``2026-11-20..2026-11-22``, ``24h``, ``<7d``."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ class Span:
 
 def span(text: str, now: datetime) -> Span:
     """What ``text`` names, seen from ``now``. Raises NoSpan."""
-    relative = _RELATIVE.fullmatch(text.lower())
-    if relative:
-        return _last(int(relative[1]), relative[2], now)
+    sign = next((sign for sign in _SIGNS if text.startswith(sign)), "")
+    ago = _RELATIVE.fullmatch(text.removeprefix(sign).lower())
+    if ago:
+        named = _longer_ago if sign.startswith("<") else _last
+        return named(int(ago[1]), ago[2], now)
     if ".." in text:
         first, last = text.split("..", 1)
         since, until = _moment(first, end=False), _moment(last, end=True)
         words = _("between %(first)s and %(last)s") % {"first": _shown(first), "last": _shown(last)}
         return Span(since, until, words)
-    for sign, make in _SIGNS.items():
-        if text.startswith(sign):
-            return make(text.removeprefix(sign))
+    if sign:
+        return _SIGNS[sign](text.removeprefix(sign))
     words = _("on %(time)s") if _is_day(text) else _("at %(time)s")
     end = _moment(text, end=True) if _is_day(text) else _moment(text) + timedelta(minutes=1)
     return Span(_moment(text), end, words % {"time": _shown(text)})
@@ -65,11 +66,24 @@ def _last(count: int, unit: str, now: datetime) -> Span:
         "d": ngettext("in the last day", "in the last %(n)d days", count),
         "w": ngettext("in the last week", "in the last %(n)d weeks", count),
     }[unit]
+    return Span(_ago(count, unit, now), None, words % {"n": count})
+
+
+def _longer_ago(count: int, unit: str, now: datetime) -> Span:
+    words = {
+        "min": ngettext("more than a minute ago", "more than %(n)d minutes ago", count),
+        "h": ngettext("more than an hour ago", "more than %(n)d hours ago", count),
+        "d": ngettext("more than a day ago", "more than %(n)d days ago", count),
+        "w": ngettext("more than a week ago", "more than %(n)d weeks ago", count),
+    }[unit]
+    return Span(None, _ago(count, unit, now), words % {"n": count})
+
+
+def _ago(count: int, unit: str, now: datetime) -> datetime:
     try:
-        since = now - timedelta(**{_UNITS[unit]: count})
+        return now - timedelta(**{_UNITS[unit]: count})
     except OverflowError:
         raise NoSpan(_wrong(f"{count}{unit}")) from None
-    return Span(since, None, words % {"n": count})
 
 
 def _after(text: str) -> Span:
@@ -133,7 +147,9 @@ def _shown(text: str) -> str:
     if time is None:
         raise NoSpan(_wrong(text))
     local = timezone.localtime(time) if timezone.is_aware(time) else time
-    return f"{date_format(local, 'DATE_FORMAT')}, {local:%H:%M}"
+    shown = f"{date_format(local, 'DATE_FORMAT')}, {local:%H:%M}"
+    # Those beside it are local to the viewer, who may be elsewhere.
+    return f"{shown} {local.tzname()}" if local.tzname() else shown
 
 
 def _wrong(text: str) -> str:

@@ -14,7 +14,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from tasks.dashboard.display import SHOWN_STATES
-from tasks.dashboard.finding import record_condition, task_number, tidy
+from tasks.dashboard.finding import (
+    MOST_RECORDS,
+    Keys,
+    find_records,
+    of_records,
+    record_condition,
+    task_number,
+    tidy,
+)
 from tasks.dashboard.grammar import Term, nearest
 from tasks.dashboard.meaning import Meaning, NoMeaning, meant
 from tasks.dashboard.spans import NoSpan, span
@@ -53,6 +61,9 @@ CONDITIONS = {
 #: Their partial indexes are sorted by id.
 IN_ORDER = ("failed", "waiting")
 FEW = ("running", "due", "later", "retrying")
+#: They share an index, sorted by when they run.
+_NOT_DUE = Q(state=State.SCHEDULED, due=False)
+AMONG = {"later": _NOT_DUE, "retrying": _NOT_DUE}
 
 
 def meaning(viewer: Viewer, term: Term, now: datetime, others: Iterable[Term] = ()) -> Meaning:
@@ -73,6 +84,7 @@ def _state(viewer: Viewer, term: Term, now: datetime) -> Meaning:
         head=str(HEADS[wanted]),
         in_order=wanted in IN_ORDER,
         few=wanted in FEW,
+        among=AMONG.get(wanted),
         state=wanted,
     )
 
@@ -120,12 +132,20 @@ def _record(viewer: Viewer, term: Term, now: datetime) -> Meaning:
         raise NoMeaning(_("After “record:” write the model and its key: record:order/1042."))
     if slash:
         _check_model(term, label)
-    name = f"{capfirst(label.rpartition('.')[2])} {key}" if slash else term.value
-    return Meaning(
-        condition=record_condition(viewer, term.value),
-        words=_("that belong to %(record)s") % {"record": name},
-        few=True,
-    )
+    found = find_records(viewer, term.value)
+    return Meaning(condition=of_records(found), words=_owned_by(term.value, found), few=True)
+
+
+def _owned_by(text: str, found: Keys) -> str:
+    count = sum(map(len, found.values()))
+    if count > 1:
+        words = _("that belong to one of the %(count)d records found by “%(text)s”")
+        if any(len(keys) >= MOST_RECORDS for keys in found.values()):
+            words = _("that belong to one of the first %(count)d records found by “%(text)s”")
+        return words % {"count": count, "text": text}
+    label, slash, key = text.partition("/")
+    name = f"{capfirst(label.rpartition('.')[2])} {key}" if slash else text
+    return _("that belong to %(record)s") % {"record": name}
 
 
 def _check_model(term: Term, label: str) -> None:

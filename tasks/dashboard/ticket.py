@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from django.utils.translation import gettext as _
 
 from tasks.dashboard.display import attempts_text, exact, state_word
 from tasks.dashboard.entries import Entry, Story, one_sentence
-from tasks.models import Task
+from tasks.dashboard.shown_why import ShownWhy
+from tasks.models import LIVE, Task
 from tasks.models.addresses import absolute
 
 LONGEST_TRACEBACK = 8000
 
 
-def ticket(url: str, tasks: Sequence[Task], story: Story, *, title: str, line: str = "") -> str:
-    """The page in words: what it is about, where it is, how its tasks are, what happened.
+def ticket(
+    url: str,
+    tasks: Sequence[Task],
+    whys: Mapping[int, ShownWhy],
+    story: Story,
+    *,
+    title: str,
+    line: str = "",
+) -> str:
+    """The page in words: what it is about, where it is, how its tasks are and why, what happened.
 
     ``line`` says more about it: whose task it is, or how many are done.
     """
     lines = [title, absolute(url), *([line] if line else []), ""]
-    lines += [_task_line(task) for task in tasks]
+    lines += [_task_line(task, whys[task.pk]) for task in tasks]
     lines += ["", _("What happened:"), *(_entry_line(entry) for entry in story.entries)]
     tracebacks = [entry.traceback for entry in story.entries if entry.traceback]
     if tracebacks:
@@ -28,7 +37,7 @@ def ticket(url: str, tasks: Sequence[Task], story: Story, *, title: str, line: s
     return "\n".join(lines)
 
 
-def _task_line(task: Task) -> str:
+def _task_line(task: Task, why: ShownWhy) -> str:
     values = {
         "task": f"{task.title} #{task.pk} ({task.name})",
         "state": state_word(task),
@@ -36,7 +45,8 @@ def _task_line(task: Task) -> str:
         "queue": task.queue,
     }
     text = _("%(task)s: %(state)s, attempts %(attempts)s, queue %(queue)s") % values
-    return f"{text}: {one_sentence(task.reason)}" if task.reason else text
+    told = one_sentence(why.text if task.state in LIVE else task.reason)
+    return f"{text}: {told}" if told else text
 
 
 def _entry_line(entry: Entry) -> str:

@@ -63,13 +63,16 @@ def _counted(viewer: Viewer) -> dict[str, str]:
     found = dict(zip(_COUNTED, probes.counts(questions), strict=True))
     found["retrying"], found["later"] = _later(viewer)
     guesses = _guesses(viewer, [name for name in found if found[name] > probes.MOST_COUNTED])
+    if found["later"] > probes.MOST_COUNTED:
+        # There may be more of them behind those that were read.
+        guesses["retrying"] = found["retrying"]
     return {name: _text(count, guesses.get(name)) for name, count in found.items()}
 
 
 def _later(viewer: Viewer) -> tuple[int, int]:
     """How many are retrying, and how many only wait for their time.
 
-    Of a million later ones only the next are read: those that retry are among them.
+    Of a million later ones only the next are read: most of those that retry are among them.
     """
     coming = viewer.tasks.filter(state=State.SCHEDULED, due=False).order_by("run_at")
     attempts = coming.values_list("attempts", flat=True)[: probes.MOST_COUNTED + 1]

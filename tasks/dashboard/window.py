@@ -43,13 +43,16 @@ class Found:
     """One page of ids, newest first.
 
     ``older``: from where the next page goes on (``before``), None at the end. ``reached``: the id
-    down (or up) to which was looked when that was not everything and the page is not full.
-    ``gave_up``: the time was over. ``total``: how many match in all, where that is known.
+    down to which, ``upwards`` up to which, was looked when that was not everything and the page is
+    not full. ``is_newest``: read upwards, nothing was left above. ``gave_up``: the time was over.
+    ``total``: how many match in all, where that is known.
     """
 
     ids: list[int] = field(default_factory=list)
     older: int | None = None
     reached: int | None = None
+    upwards: bool = False
+    is_newest: bool = False
     gave_up: bool = False
     total: int | None = None
 
@@ -83,7 +86,8 @@ def _read(reader: _Reader, before: int | None, after: int | None) -> Found:
         above = reader.walk(after, down=False)
         if len(above.ids) >= reader.size or above.reached is not None or above.gave_up:
             return above if above.ids else replace(above, older=after + 1)
-    return reader.walk(None if after is not None else before, down=True)
+        return replace(reader.walk(None, down=True), is_newest=True)
+    return reader.walk(before, down=True)
 
 
 def _page(ids: list[int], before: int | None, after: int | None, size: int) -> Found:
@@ -96,7 +100,8 @@ def _page(ids: list[int], before: int | None, after: int | None, size: int) -> F
         shown = [pk for pk in newest if pk < before]
     shown = shown[:size]
     more = bool(shown) and shown[-1] != newest[-1]
-    return Found(shown, shown[-1] if more else None, total=len(newest))
+    is_newest = after is not None and shown == newest[:size]
+    return Found(shown, shown[-1] if more else None, is_newest=is_newest, total=len(newest))
 
 
 class _Reader:
@@ -109,8 +114,8 @@ class _Reader:
 
     def few(self) -> list[int] | None:
         """All matching ids where an index finds them; None where it does not, or finds many."""
-        small = self.match.few
-        if small is None:
+        small, among = self.match.few, self.match.among
+        if small is None or (among is not None and _are_many(among)):
             return None
         ids = list(small.order_by().values_list("pk", flat=True)[: FEW + 1])
         if len(ids) > FEW:
@@ -215,13 +220,18 @@ class _Reader:
         return (low and low - STEPS[0]), high
 
 
+def _are_many(among: TaskQuerySet) -> bool:
+    # Along tasks_later alone, without a look at its rows.
+    return among.order_by("run_at").values("run_at")[WINDOW : WINDOW + 1].exists()
+
+
 def _in_view(
     ids: list[int], goes_on: int | None, reached: int | None = None, *, down: bool
 ) -> Found:
     if down:
         return Found(ids, goes_on, reached)
     # Read upwards: below the page lies what one came from.
-    return Found(ids[::-1], ids[0] if ids else None, reached)
+    return Found(ids[::-1], ids[0] if ids else None, reached, upwards=True)
 
 
 def _order(down: bool) -> str:

@@ -13,7 +13,7 @@ from django.db.models import Exists, JSONField, OuterRef, Q, Value
 from django.db.models.fields.json import KeyTransform, KeyTransformExact
 from django.utils.translation import gettext as _
 
-from tasks.dashboard.grammar import Term, value_of
+from tasks.dashboard.grammar import Term
 from tasks.dashboard.meaning import Meaning, NoMeaning
 from tasks.handlers import registry
 from tasks.models import Failure, SearchKey, Task
@@ -34,7 +34,7 @@ def data_meaning(viewer: Viewer, term: Term, others: Iterable[Term]) -> Meaning:
         raise NoMeaning(text % {"key": secret})
     _refuse_secret(term.value)
     words = _("with %(key)s = %(value)s") % {"key": f"data.{term.path}", "value": term.value}
-    names = _declaring(term.path, value_of(others, "name"))
+    names = _declaring(term.path, [other.value for other in others if other.key == "name"])
     if not names:
         return Meaning(condition=_equal(term.path, term.value), words=words)
     value = term.value[:SEARCH_VALUE_LENGTH]
@@ -71,11 +71,17 @@ def _refuse_secret(value: str) -> None:
         )
 
 
-def _declaring(path: str, name: str) -> list[str]:
-    """Names whose tasks are found by ``path``; none when ``name`` is asked for and is not one."""
+def _declaring(path: str, wanted: Collection[str]) -> list[str]:
+    """Names whose tasks are found by ``path``, of those that are ``wanted`` if any are."""
     names = sorted(known.name for known in registry if path in known.search)
-    exact = name if registry.get(name) else ""
-    return [one for one in names if not exact or one == exact]
+    return [name for name in names if all(_is_meant(name, one) for one in wanted)]
+
+
+def _is_meant(name: str, wanted: str) -> bool:
+    """Whether ``name:`` with ``wanted`` after it finds tasks of this name."""
+    if wanted.endswith(("*", ".")):
+        return name.startswith(wanted.removesuffix("*"))
+    return name == wanted or ("." not in wanted and name.startswith(f"{wanted}."))
 
 
 def _equal(path: str, text: str) -> Q:

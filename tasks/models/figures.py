@@ -66,7 +66,11 @@ class SearchKey(models.Model):
 
 
 class Alert(models.Model):
-    """That somebody sends an alert for ``cause`` (``at``), and when it went out (``sent_at``)."""
+    """When operations were told of ``cause``.
+
+    ``sent_at``: when the signal was sent last; None while somebody sets out to do it, since ``at``.
+    An ``at`` after it says that the mail did not go out yet, and until when nobody need try.
+    """
 
     id = models.BigAutoField(primary_key=True)
     cause = KeyField(max_length=200)

@@ -160,7 +160,8 @@ class Task(models.Model):
     def title(self) -> str:
         """What staff read: the handler's title, else the name."""
         known = self.handler
-        return known.title if known and known.title else self.name
+        # A host may have it translated when it is shown.
+        return str(known.title) if known and known.title else self.name
 
     @property
     def shown_state(self) -> str:

@@ -17,7 +17,7 @@ LIST = "/admin/tasks/task/"
 @pytest.fixture
 def page(chromium: Any, sqlite_host: Host) -> Iterator[Any]:
     """A page without scripts on which a superuser is signed in."""
-    hire(sqlite_host)
+    hire()
     context = chromium.new_context(java_script_enabled=False, base_url=sqlite_host.web())
     page = context.new_page()
     sign_in(page, "")

@@ -18,7 +18,14 @@ from tasks.models import (
 )
 from tests.browser.live_site import is_live, until
 from tests.browser.test_hosts import served, violations
-from tests.browser.walk import addresses, hire, open_folds, sign_in, width_beyond
+from tests.browser.walk import (
+    addresses,
+    hire,
+    open_folds,
+    sign_in,
+    wait_until_settled,
+    width_beyond,
+)
 from tests.services.host import Host
 
 LIST = "/admin/tasks/task/"
@@ -41,7 +48,7 @@ LONG = "x" * 40_000
 
 @pytest.fixture
 def web(sqlite_host: Host) -> str:
-    hire(sqlite_host)
+    hire()
     return served(sqlite_host, "csp")
 
 
@@ -139,7 +146,7 @@ def test_nothing_a_task_carries_runs_leaks_or_breaks_a_page(page: Any, web: str)
     for name, address in walk.items():
         answer = page.goto(web + address)
         assert answer.status == 200, name
-        page.wait_for_timeout(300)
+        wait_until_settled(page)
         assert page.evaluate("window.hacked") is None, name
         assert refused == [], name
         assert SECRET not in page.content(), name

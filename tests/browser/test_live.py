@@ -1,17 +1,21 @@
 """Pages change before the reader's eyes, say how, and leave everything of the reader's in place."""
 
+import json
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
+from django.utils import timezone
 
 from orders.models import Order
-from tasks import enqueue
+from tasks import enqueue, incidents
 from tasks.models import State, Task
+from tasks.queues import pause
 from tests.acceptance.fleet import journal_of
 from tests.browser.live_site import (
     WATCH_ROWS,
@@ -25,6 +29,7 @@ from tests.browser.live_site import (
 )
 from tests.services.host import Host
 from tests.services.waiting import wait_for
+from tests.tasks.failing import fail, incident
 from tests.tasks.tools import finish
 
 FIFTY_ORDERS = """
@@ -171,6 +176,56 @@ def test_a_close_with_1000_is_no_end(site: Site, page: Any) -> None:
     until(page, lambda: state_of(page, task) == "cancelled", "the change")
 
 
+def test_what_a_proxy_answers_is_no_end_and_it_is_not_asked_without_pause(
+    site: Site, page: Any
+) -> None:
+    """While the site is deployed anew, say."""
+    sockets: list[Any] = []
+    asked: list[str] = []
+
+    def between(socket: Any) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    def not_here(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=404, body="404 page not found")
+
+    page.route_web_socket("**/tasks/live/**", between)
+    page.route("**/live/ticket/**", not_here)
+    site.sign_in(page)
+    site.open(page)
+    sockets[0].close(code=4408)  # its ticket is too old
+    until(page, lambda: asked, "the wish for a new ticket")
+    page.wait_for_timeout(4000)
+    assert len(asked) <= 4
+    page.unroute("**/live/ticket/**")
+    until(page, lambda: len(sockets) == 2 and is_live(page), "another socket", timeout=30)
+
+
+def test_a_database_whose_clock_was_set_back_is_followed_on(site: Site, page: Any) -> None:
+    behind: list[timedelta] = []
+
+    def as_told(text: str) -> str:
+        message = json.loads(text)
+        if "now" in message and behind:
+            now = timezone.datetime.fromisoformat(message["now"]) - behind[0]
+            message["now"] = now.isoformat()
+        return json.dumps(message)
+
+    def between(socket: Any) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda text: socket.send(as_told(text)))
+
+    page.route_web_socket("**/tasks/live/**", between)
+    site.sign_in(page)
+    task = enqueue("work.noop")
+    site.open(page)
+    behind.append(timedelta(hours=1))
+    task.cancel(reason="not wanted")
+    until(page, lambda: state_of(page, task) == "cancelled", "the change")
+
+
 @pytest.mark.parametrize("code", [4401, 4403])
 def test_who_is_turned_away_is_told_and_left_in_peace(site: Site, page: Any, code: int) -> None:
     asked: list[str] = []
@@ -238,12 +293,14 @@ def test_a_readers_place_is_kept(site: Site, page: Any) -> None:
         if task not in (opened, focused):
             task.cancel(reason="not wanted")
     Task.objects.filter(pk__in=(opened.pk, focused.pk)).update(queue="another")
+    Task.objects.filter(pk=tasks[2].pk).delete()
     changed = (opened, "another"), (focused, "another"), (ticked, "cancelled")
     for task, word in changed:
         shown = page.locator(row(task))
         until(page, lambda shown=shown, word=word: word in shown.inner_text(), f"{word}")
+    until(page, lambda: page.locator(f"{row(tasks[2])}.af-gone").count(), "the deleted one dimmed")
     news = page.locator("#af-news")
-    until(page, lambda: news.is_visible() and "3 new" in news.inner_text(), "the news")
+    until(page, lambda: news.is_visible() and news.inner_text() == "3 new, 1 gone – show", "news")
     page.wait_for_timeout(1500)
     after = page.evaluate(PLACE)
     assert after == before
@@ -251,7 +308,7 @@ def test_a_readers_place_is_kept(site: Site, page: Any) -> None:
 
     news.click()
     until(page, lambda: page.evaluate(ROWS) != order, "the new rows")
-    assert len(page.evaluate(ROWS)) == 33
+    assert len(page.evaluate(ROWS)) == 32
     assert page.evaluate(PLACE)["ticked"] == [f"af-tick-{ticked.pk}"]
     assert news.is_hidden()
 
@@ -287,6 +344,92 @@ def test_new_rows_flow_in_only_while_nobody_reads(site: Site, page: Any) -> None
     assert news.is_hidden()
 
 
+def test_no_row_of_any_page_moves_under_the_pointer(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    fail("work.noop", "old", message="The oldest.")
+    fail("work.noop", "new", message="The newest.")
+    old, new = (f"af-incident-{incident(name).pk}" for name in ("old", "new"))
+    site.open(page, "incidents/")
+
+    def shown() -> list[str]:
+        return list(page.eval_on_selector_all(".af-incident", "rows => rows.map(row => row.id)"))
+
+    news = page.locator("#af-news")
+    assert shown() == [new, old]
+    page.locator(f"#{new}").hover()
+    fail("work.noop", "old", message="The oldest, once more.")
+    text = page.locator(f"#{old} .af-clamp")
+    until(page, lambda: text.inner_text() == "The oldest, once more.", "what it says now")
+    assert shown() == [new, old]
+    assert news.is_hidden()
+    fail("work.noop", "third")
+    incidents.mute(incident("new"), until=timezone.now() + timedelta(hours=1), by="bob")
+    until(page, lambda: news.is_visible(), "the news")
+    assert news.inner_text() == "1 new, 1 gone – show"
+    assert shown() == [new, old]
+    assert "af-gone" in (page.locator(f"#{new}").get_attribute("class") or "")
+    page.mouse.move(5, 5)
+    until(page, lambda: shown() == [f"af-incident-{incident('third').pk}", old], "the rows")
+    assert news.is_hidden()
+
+
+def test_rows_that_wait_are_shown_when_asked_for(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    fail("work.noop", "old")
+    old = incident("old")
+    site.open(page, "incidents/")
+    link = page.locator(f"#af-incident-{old.pk} a")
+    link.focus()
+    fail("work.noop", "new")
+    page.locator("#af-news").click()
+    rows = page.locator(".af-incident")
+    until(page, lambda: rows.count() == 2, "both rows")
+    assert rows.first.get_attribute("id") == f"af-incident-{incident('new').pk}"
+
+
+def test_a_button_under_the_finger_never_becomes_another(site: Site, page: Any) -> None:
+    posts: list[str] = []
+    page.on("request", lambda request: request.method == "POST" and posts.append(request.url))
+    site.sign_in(page)
+
+    def press_while(change: Callable[[], object], *, at: str, then: str) -> None:
+        """Put the finger down at a button, and lift it when the change has come."""
+        page.locator(at).hover()
+        page.mouse.down()
+        change()
+        until(page, lambda: page.locator(then).count(), then)
+        page.mouse.up()
+        page.wait_for_timeout(500)
+        assert posts == []
+
+    task = fail("work.noop")
+    retrying = {"state": State.SCHEDULED, "due": False, "finished_at": None}
+    site.open(page)
+    press_while(
+        lambda: Task.objects.filter(pk=task.pk).update(
+            **retrying, run_at=timezone.now() + timedelta(hours=1)
+        ),
+        at=f"{row(task)} button[formaction$='/retry/']",
+        then=f"{row(task)} button[formaction$='/run_now/']",
+    )
+    site.open(page, f"incidents/{incident().pk}/")
+    press_while(
+        lambda: incidents.take(incident(), by="bob"),
+        at="button[formaction$='/take/']",
+        then="button[formaction$='/release/']",
+    )
+    pause("default", "crm", reason="The CRM is down.")
+    site.open(page, "overview/")
+    page.locator("#af-lanes button[formaction$='/crm/resume/']").hover()
+    page.mouse.down()
+    # Its row would be the first.
+    pause("default", "billing", reason="So is billing.")
+    until(page, page.locator("#af-news").is_visible, "the news")
+    with page.expect_navigation(wait_until="load"):
+        page.mouse.up()
+    assert [address.rpartition("/queue/")[2] for address in posts] == ["crm/resume/"]
+
+
 def test_a_frozen_page_stands_still_and_catches_up(site: Site, page: Any) -> None:
     site.sign_in(page)
     task = enqueue("work.noop")
@@ -300,11 +443,27 @@ def test_a_frozen_page_stands_still_and_catches_up(site: Site, page: Any) -> Non
     until(page, lambda: state_of(page, task) == "cancelled", "the change")
 
 
+OWN_HTMX = """
+window.htmx = "the host's own";
+const its = Object.assign(document.createElement("meta"), {
+  name: "htmx-config", content: '{"extensions": "theirs"}',
+});
+new MutationObserver((_, observer) => {
+  document.head?.append(its);
+  if (its.isConnected) observer.disconnect();
+}).observe(document, { childList: true, subtree: true });
+"""
+
+
 def test_a_hosts_own_htmx_and_its_page_are_left_alone(site: Site, page: Any) -> None:
     site.sign_in(page)
-    page.add_init_script("window.htmx = 'the host\\'s own';")
-    enqueue("work.noop")
+    page.add_init_script(OWN_HTMX)
+    task = enqueue("work.noop")
     site.open(page)
+    page.locator(f"#af-tick-{task.pk}").check()
+    task.cancel(reason="not wanted")
+    until(page, lambda: state_of(page, task) == "cancelled", "the change")
+    assert page.locator(f"#af-tick-{task.pk}").is_checked(), "it was morphed, not replaced"
     assert page.evaluate("window.htmx") == "the host's own"
     assert page.evaluate("document.adoptedStyleSheets.length") == 0
     assert page.evaluate("typeof window.morph") == "undefined"

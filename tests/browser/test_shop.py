@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from tests.browser.walk import STAFF, hire
 from tests.services.host import Host
 from tests.services.smtp import Mailbox
 from tests.services.waiting import wait_for
 
 CUSTOMER = "ann@example.com"
-STAFF = ("care", "a-long-enough-password")
 
 
 @pytest.fixture
@@ -18,10 +18,7 @@ def shop(postgres_host: Host, smtp_server: Mailbox) -> str:
     smtp_server.refuse.add(CUSTOMER)
     postgres_host.env["EMAIL_URL"] = smtp_server.url
     postgres_host.configure(BACKOFF_BASE=0.01, MAX_ATTEMPTS=2)
-    postgres_host.manage(
-        "createsuperuser", "--noinput", f"--username={STAFF[0]}", "--email=care@example.com",
-        DJANGO_SUPERUSER_PASSWORD=STAFF[1],
-    )  # fmt: skip
+    hire()
     postgres_host.popen("runworker", "--processes", "1")
     return postgres_host.web()
 

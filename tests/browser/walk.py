@@ -2,23 +2,25 @@
 
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.urls import reverse
 
 from tasks.dashboard.page import pages
 from tasks.models import BulkAction, Incident, Task
-from tests.services.host import Host
 from tests.tasks.dashboard import scene
 
+# A theme may fade its colours in: what is read meanwhile is none of them.
+COLOURS_HAVE_COME = """Promise.allSettled(
+    document.getAnimations().filter((one) => one instanceof CSSTransition)
+        .map((one) => one.finished))"""
 STAFF = ("care", "a-long-enough-password")
 
 
-def hire(host: Host) -> None:
+def hire() -> None:
     """Give the host the superuser STAFF."""
-    host.manage(
-        "createsuperuser", "--noinput", f"--username={STAFF[0]}", "--email=care@example.com",
-        DJANGO_SUPERUSER_PASSWORD=STAFF[1],
-    )  # fmt: skip
+    User.objects.create_superuser(STAFF[0], "care@example.com", STAFF[1])
 
 
 def sign_in(page: Any, web: str, admin: str = "/admin/") -> None:
@@ -68,6 +70,25 @@ def paint() -> dict[str, str]:
         skipped={"running": 20},
     )
     return addresses(painted.tasks["failed"][0], painted.incidents[0], bulk)
+
+
+def wait_until_settled(page: Any) -> None:
+    """Until the page's scripts have run, it is live if it can be, and no colour fades in."""
+    page.wait_for_selector("#af-root.af-scripted")
+    if page.locator("#af-live").count():
+        page.wait_for_selector("#af-root.af-live-on")
+    page.evaluate(COLOURS_HAVE_COME)
+
+
+def violated(page: Any, *rules: str) -> list[tuple[str, list[str]]]:
+    """What axe finds inside our root element: whatever breaks these rules, or is serious."""
+    # All that is in order would be sent along, which for a long list takes longer than to look.
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    return [
+        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+        for one in Axe().run(page, "#af-root", options).response["violations"]
+        if rules or one["impact"] in ("serious", "critical")
+    ]
 
 
 def open_folds(page: Any) -> None:

@@ -10,7 +10,7 @@ from tasks import build, enqueue, enqueue_many
 from tasks.admin import TaskAdmin, TaskAdminMixin, TaskInline
 from tasks.models import Task
 from tests.tasks.admin_rows import in_state, staff, text_of
-from tests.workload.models import Record
+from tests.workload.models import Article, Record
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -24,7 +24,7 @@ class OwnTaskAdmin(TaskAdminMixin, admin.ModelAdmin):
 
 
 site, without_tasks = admin.AdminSite("admin"), admin.AdminSite("bare")
-site.register(Record, RecordAdmin)
+site.register([Record, Article], RecordAdmin)
 site.register(Task, OwnTaskAdmin)
 without_tasks.register(Record, RecordAdmin)
 urlpatterns = [path("admin/", site.urls), path("bare/", without_tasks.urls)]
@@ -127,6 +127,11 @@ def test_forged_fields_for_it_change_nothing(client, record):
 
 def test_a_record_without_tasks_says_so(client, record):
     assert "This record has no tasks" in page(client, record)
+
+
+def test_a_record_whose_key_no_task_can_keep_has_a_page(client):
+    long = Article.objects.create(slug="x" * 100)
+    assert "This record has no tasks" in page(client, long, "/admin/workload/article/")
 
 
 def test_who_may_not_see_tasks_does_not_see_it(record):

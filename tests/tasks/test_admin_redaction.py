@@ -1,5 +1,6 @@
 """What counts as a secret, and what does not."""
 
+import json
 import time
 
 import pytest
@@ -16,7 +17,8 @@ SECRET = "hunter2hunter2"
     [
         "password", "Password", "user_password", "passwd", "client_secret", "token",
         "access_token", "accessToken", "Authorization", "api_key", "apiKey", "API-KEY", "x-api-key",
-        "card", "card_number", "creditCard", "iban", "IBAN", "cvv", "private_key",
+        "card", "card_number", "creditCard", "iban", "IBAN", "cvv", "private_key", "customerIban",
+        "debtorIBAN", "iban_number",
     ],
 )  # fmt: skip
 def test_values_of_keys_that_sound_secret_are_hidden(key):
@@ -42,6 +44,14 @@ def test_values_of_keys_that_sound_secret_are_hidden(key):
         f"password = '{SECRET} with spaces'",
         f'password="with \\" quote {SECRET}"',
         f"GET /?a=1&token={SECRET}&b=2",
+        f"Authorization: ApiKey {SECRET}",
+        f"authorization=SharedKey shop:{SECRET} for 12 days",
+        json.dumps({"body": json.dumps({"password": f"correct horse {SECRET}"})}),
+        json.dumps(json.dumps(json.dumps({"token": f"a b {SECRET}", "n": 1}))),
+        f"bad answer: {{'password': 'correct horse {SECRET}",
+        json.dumps({"password": f'correct " horse {SECRET}'})[:-2] + "\\",
+        f"<soap:Body><wsse:Password Type='Text'>correct horse {SECRET}</wsse:Password>",
+        f"<cardNumber>{SECRET}</cardNumber>",
     ],
 )
 def test_texts_that_carry_a_secret_lose_it(text):
@@ -54,11 +64,34 @@ def test_texts_that_carry_a_secret_lose_it(text):
     [
         "card refused", "Order 1042 was discarded", "mailbox full", "https://example.com/a?b=c",
         "https://example.com:8080/mail@example.com", "KeyError: 'token'", "a@example.com",
-        "Basic facts about tokens", "12:30:00", "secretary", "Caliban: hello",
+        "Basic facts about tokens", "12:30:00", "secretary", "Caliban: hello", "CALIBAN: hello",
+        "usage: login <user> <password> [options]", "the tokens don't match", "No authorization.",
     ],
 )  # fmt: skip
 def test_ordinary_texts_stay_as_they_are(text):
     assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid IBAN: DE89 3704 0044 0532 0130 00",
+        "iban=GB29 NWBK 6016 1331 9268 19",
+        "card number: 4111 1111 1111 1111",
+        "card_number: 4111-1111-1111-1111",
+        "Card no. = 4111 1111 1111 1111",
+    ],
+)
+def test_of_numbers_written_in_groups_no_group_stays(text):
+    said = redact_text(f"{text}, refused by bank 12")
+    assert said.endswith(f"{MASK}, refused by bank 12")
+
+
+def test_keys_that_carry_a_secret_lose_it():
+    assert redact({"redis://:hunter2@cache/0": "down", "n": {"token=abc": 1}}) == {
+        f"redis://:{MASK}@cache/0": "down",
+        "n": {f"token={MASK}": MASK},
+    }
 
 
 @pytest.mark.parametrize("value", [None, "", [], {}])
@@ -87,8 +120,13 @@ def test_hiding_twice_hides_no_more_and_keeps_the_shape(value):
 
 
 @pytest.mark.parametrize(
-    "piece", ["a", "password=", 'password="', "://a:", "eyJaaaaaaaaa.", "Bearer ", "token: '", "-"]
-)
+    "piece",
+    [
+        "a", "password=", 'password="', "://a:", "eyJaaaaaaaaa.", "Bearer ", "token: '", "-",
+        "<password>", "<a", "<password ", 'token: \\"', "authorization: a ", "card: 4111 ",
+        "authorization=aaaaaaaaaaaaaaaaaaaaaaaa ", "token\\\\\\",
+    ],
+)  # fmt: skip
 def test_a_megabyte_of_anything_is_redacted_in_seconds(piece):
     text = piece * (1024 * 1024 // len(piece))
     started = time.process_time()

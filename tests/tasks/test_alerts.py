@@ -289,7 +289,9 @@ def test_a_server_that_says_nothing_holds_nobody_up_for_long(
         settings.EMAIL_HOST, settings.EMAIL_PORT = silent.getsockname()
         fail()
         assert len(watch("default")) == 1
-    assert Alert.objects.get().sent_at is None
+    alert = Alert.objects.get()
+    assert alert.sent_at is not None
+    assert alert.at > alert.sent_at, "the mail is still to be sent"
 
 
 def test_who_died_while_sending_is_followed_by_another(mailbox: Mailbox) -> None:
@@ -381,3 +383,73 @@ def test_of_many_processes_that_watch_at_once_one_sends(mailbox: Mailbox) -> Non
 def test_settings_that_cannot_be_used_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidSetting, match=next(iter(wrong))):
         Settings(**wrong)
+
+
+def test_a_mail_server_that_is_down_for_hours_silences_no_signal(
+    mailbox: Mailbox, raised: list[str]
+) -> None:
+    due(minutes=12)
+    worker()
+    mailbox.refuse.add(OPS)
+    for told in (1, 2):
+        assert len(watch("default")) == 1
+        assert watch("default") == []
+        assert raised == ["overdue:default"] * told
+        an_hour_passes()
+    mailbox.refuse.clear()
+    assert len(watch("default")) == 1
+    assert len(mailbox.messages) == 1
+
+
+def test_who_died_before_the_signal_was_sent_is_followed_by_another(raised: list[str]) -> None:
+    fail()
+    Alert.objects.create(cause=f"incident:{incident().pk}", at=ago(minutes=6))
+    watch("default")
+    assert raised == [f"incident:{incident().pk}"]
+
+
+def test_what_happened_by_a_clock_that_is_ahead_is_told_of_once() -> None:
+    fail()
+    Incident.objects.update(first_seen_at=timezone.now() + timedelta(seconds=30))
+    assert len(watch("default")) == 1
+    an_hour_passes()
+    assert watch("default") == []
+
+
+def test_of_many_incidents_at_once_a_mail_names_some_and_counts_the_others(
+    mailbox: Mailbox, raised: list[str]
+) -> None:
+    for number in range(alerts.MOST_NAMED + 5):
+        fail("shop.do", f"print {number}")
+    due("crm", minutes=12)
+    assert len(watch("default")) == alerts.MOST_NAMED + 7
+    assert len(raised) == alerts.MOST_NAMED + 7
+    (text,) = texts(mailbox)
+    assert text.count("shop.do fails") == alerts.MOST_NAMED
+    assert "Queue crm is late" in text
+    assert "5 more are not named here." in text
+    assert watch("default") == []
+
+
+def test_the_last_worker_is_missed_though_nobody_is_left_to_find_it_dead() -> None:
+    worker(1, beat=timedelta(seconds=40))
+    worker(2, beat=timedelta(days=2))
+    worker(3, beat=timedelta(minutes=5), stopped_at=timezone.now())
+    assert keys(alerts.lost_workers) == [], "others may be about to find out"
+    Worker.objects.filter(pk=1).update(heartbeat_at=ago(hours=3))
+    (cause,) = watch("default")
+    assert cause.key == "worker-lost:here"
+    assert "1 worker process there is silent" in cause.text
+    an_hour_passes()
+    assert watch("default") == []
+    Worker.objects.filter(pk=1).update(lost_at=timezone.now())
+    assert keys(alerts.lost_workers) == ["worker-lost:here"]
+    assert watch("default") == [], "a worker that is started now finds it dead: it is known"
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_what_happens_in_a_database_that_no_page_shows_has_no_link(raised: list[str]) -> None:
+    Incident.objects.using("other").create(fingerprint="f", type="shop", action="do")
+    Incident.objects.create(fingerprint="f", type="other", action="thing")
+    assert [cause.link for cause in watch("other")] == [""]
+    assert [bool(cause.link) for cause in watch("default")] == [True]

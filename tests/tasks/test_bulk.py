@@ -464,14 +464,15 @@ def test_two_clicks_at_the_same_moment_start_one() -> None:
     assert Task.objects.named("aftersave.bulk").count() == 1
 
 
-def test_it_is_one_entry_in_the_admins_log() -> None:
+@pytest.mark.parametrize(("reason", "told"), [("", ""), ("it is back", " (it is back)")])
+def test_it_is_one_entry_in_the_admins_log(reason: str, told: str) -> None:
     for _ in range(3):
         failed()
-    run(begin(query="state:failed queue:default"))
+    run(begin(query="state:failed queue:default", reason=reason))
     entry = LogEntry.objects.get()
     assert (entry.user.get_username(), entry.get_change_message()) == (
         "ann",
-        "retry: state:failed queue:default",
+        f"retry: state:failed queue:default{told}",
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from tasks import enqueue, figures, summing
 from tasks.figures import Counts
@@ -228,3 +229,47 @@ def test_the_oldest_due_task_is_found_whatever_its_priority() -> None:
     begin(enqueue("shop.do", queue="c"))
     enqueue("shop.do", queue="d", delay=3600)
     assert figures.oldest_due("default") == {"a": at(-30), "b": at(-1)}
+
+
+def test_a_minute_that_is_written_long_after_its_span_was_summed_up_is_added() -> None:
+    now = timezone.now()
+    first = (figures.floor(now, 3600) - NOON).total_seconds() / 60 - 180
+    for minute in (0, 60, 70, 120):
+        report(first + minute, MAIL, completed=1)
+    summing.sum_up("default", now)
+    for minute in (5, 35):  # others had reported then, and nobody had
+        report(first + minute, MAIL, process=OTHER, completed=10)
+        summing.sum_again("default", at(first + minute))
+        summing.sum_again("default", at(first + minute))
+    asked = {"since": at(first), "until": now}
+    tens = figures.series("default", **asked, step=600)
+    assert [point and point.counts.completed for point in tens[:4]] == [11, None, None, 10]
+    hours = figures.series("default", **asked, step=3600)
+    assert [point and point.counts.completed for point in hours[:3]] == [21, 2, 1]
+
+
+def test_a_minute_so_late_that_its_neighbours_may_be_pruned_takes_nothing_away() -> None:
+    first = (figures.floor(timezone.now(), 3600) - NOON).total_seconds() / 60 - 60 * 48
+    for minute in (0, 1, 11, 60, 71):
+        report(first + minute, MAIL, completed=1)
+    summing.sum_up("default", timezone.now())
+    Figure.objects.filter(span=60, start__lt=at(first + 2)).delete()
+    report(first + 2, MAIL, process=OTHER, completed=1)
+    summing.sum_again("default", at(first + 2))
+    asked = {"since": at(first), "until": at(first + 10)}
+    assert figures.series("default", **asked, step=600)[0].counts.completed == 2
+
+
+def test_pruning_keeps_up_with_many_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summing, "_DELETE_AT_ONCE", 2)
+    report(0, MAIL, CRM, completed=1)
+    report(12, MAIL, completed=1)
+    summing.sum_up("default", at(22))
+    assert summing.prune_figures("default", at(12) + timedelta(days=2)) == 5
+
+
+def test_whether_anybody_was_there_is_one_question() -> None:
+    report(3)
+    assert figures.was_reported("default", since=NOON, until=at(4))
+    assert not figures.was_reported("default", since=NOON, until=at(3))
+    assert not figures.was_reported("default", since=at(4), until=at(60))

@@ -9,7 +9,7 @@ from tasks import enqueue, handler
 from tasks.models import Queue, Task, Worker
 from tasks.queues import pause
 from tasks.serving import serving
-from tasks.why import why, whys
+from tasks.why import TIME, why, whys
 from tests.tasks.admin_rows import in_state
 from tests.tasks.tools import WORKER, finish, start
 
@@ -22,9 +22,8 @@ def known() -> None:
 
 
 def worker(*queues: str, pk: int = WORKER, **more: object) -> Worker:
-    return Worker.objects.create(
-        pk=pk, host="web-3", pid=7, threads=1, coroutines=1, queues=list(queues), **more
-    )
+    columns = {"threads": 1, "coroutines": 1, **more}
+    return Worker.objects.create(pk=pk, host="web-3", pid=7, queues=list(queues), **columns)
 
 
 def test_a_due_task_waits_for_the_next_free_worker() -> None:
@@ -120,6 +119,58 @@ def test_what_stands_in_the_way_later_is_said_too() -> None:
     assert [remedy.kind for remedy in reason.remedies] == ["action", "command"]
 
 
+def test_every_time_in_it_is_one_that_pages_can_make_local() -> None:
+    pause("default", "crm", by="eve")
+    task = in_state("later", queue="crm")
+    reason = why(task)
+    assert reason.times == (task.run_at, Queue.objects.get(name="crm").paused_at)
+    assert reason.pattern.count(TIME) == 2
+    assert TIME not in reason.text
+
+
+@pytest.mark.parametrize("attempts", [0, 2])
+def test_a_time_that_has_come_is_not_said_to_come(attempts: int) -> None:
+    task = enqueue("shop.do", delay=3600)
+    past = timezone.now() - timedelta(minutes=5)
+    Task.objects.filter(pk=task.pk).update(run_at=past, attempts=attempts)
+    task.refresh_from_db()
+    assert not task.due
+    assert why(task).text == "No live worker serves the queue default."
+    worker()
+    assert why(task).text == "Its time has come: the next free worker takes it."
+
+
+class TestSlots:
+    """A worker has room for plain functions, for coroutines, or for both."""
+
+    @pytest.fixture(autouse=True)
+    def _coroutine(self) -> None:
+        @handler("shop.async")
+        async def do(task: Task) -> None:
+            pass
+
+    def test_a_queue_that_is_served_for_the_other_kind_alone_is_told(self) -> None:
+        worker("default", threads=0)
+        worker("other", pk=5)
+        assert why(enqueue("shop.async")).kind == "due"
+        reason = why(enqueue("shop.do"))
+        assert reason.kind == "no_worker"
+        assert reason.text == (
+            "No live worker of the queue default takes it: all run with --threads 0."
+        )
+        assert reason.remedy is not None
+        assert reason.remedy.command == "python manage.py runworker --queues default"
+        Worker.objects.update(threads=1, coroutines=0)
+        assert why(enqueue("shop.do")).kind == "due"
+        assert why(enqueue("shop.async")).text.endswith("all run with --coroutines 0.")
+
+    def test_every_worker_has_room_for_aftersaves_own(self) -> None:
+        worker(threads=0)
+        own = Task(type="aftersave", action="bulk", queue="aftersave", due=True)
+        own.state, own.run_at = "scheduled", timezone.now()
+        assert why(own).kind == "due"
+
+
 class TestWaiting:
     def test_it_says_for_whom_with_a_link_to_each(self) -> None:
         first = [enqueue("shop.do") for _ in range(2)]
@@ -144,6 +195,17 @@ class TestWaiting:
         )
         assert reason.remedies[0].task_id == broken.pk
 
+    def test_what_the_reader_may_not_see_is_not_named(self) -> None:
+        hidden, other, mine = (enqueue("shop.do", queue=name) for name in ("a", "b", "mine"))
+        finish(hidden, "failed")
+        visible = Task.objects.filter(queue="mine")
+        both, none = (enqueue("shop.do", after=after) for after in ([hidden, mine], [other]))
+        reasons = whys([both, none], visible=visible)
+        assert reasons[both.pk].text == f"It waits for #{mine.pk}."
+        assert [remedy.task_id for remedy in reasons[both.pk].remedies] == [mine.pk]
+        assert reasons[none.pk].text == "It waits for other tasks."
+        assert reasons[none.pk].remedies == ()
+
     def test_of_many_only_a_few_are_named(self) -> None:
         first = [enqueue("shop.do") for _ in range(30)]
         reason = why(enqueue("shop.after", after=first))
@@ -161,6 +223,21 @@ class TestRunning:
     def test_before_the_handler_is_entered_it_is_starting(self) -> None:
         worker()
         assert why(start(enqueue("shop.do"))).text == "The worker web-3:7 is starting it."
+
+    def test_a_worker_that_is_silent_is_not_said_to_perform_it(self) -> None:
+        silent = worker(heartbeat_at=timezone.now() - timedelta(minutes=5))
+        task = start(enqueue("shop.do", queue="mail"))
+        task.started_at = timezone.now()
+        reason = why(task)
+        assert (reason.kind, reason.times) == ("running", (silent.heartbeat_at,))
+        assert reason.text.startswith("The worker web-3:7 has it and was heard of last at ")
+        assert reason.text.endswith("No other worker is there to take it over.")
+        assert reason.remedy is not None
+        assert reason.remedy.command == "python manage.py runworker --queues mail"
+        worker("other", pk=5)
+        reason = why(task)
+        assert reason.text.endswith(": another takes it over.")
+        assert reason.remedies == ()
 
     def test_a_worker_that_is_gone_is_not_named(self) -> None:
         worker(lost_at=timezone.now())

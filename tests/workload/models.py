@@ -84,6 +84,15 @@ class Voucher(models.Model):
         return str(self.pk)
 
 
+class Article(models.Model):
+    """Its keys may be longer than tasks keep."""
+
+    slug = models.CharField(max_length=100, primary_key=True)
+
+    def __str__(self) -> str:
+        return self.slug
+
+
 class Price(models.Model):
     amount = models.DecimalField(max_digits=8, decimal_places=2, primary_key=True)
 

@@ -52,6 +52,12 @@ async def live_consumer(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
     if not is_own_origin(scope):
+        headers = dict(scope.get("headers", ()))
+        logger.warning(
+            "A page of %r may not follow what %r is asked for. If it is this site's own, the proxy "
+            "must pass the Host header on, or CSRF_TRUSTED_ORIGINS must name the page's origin.",
+            headers.get(b"origin"), headers.get(b"host"),
+        )  # fmt: skip
         raise Refused(NOT_ALLOWED)
     ticket = _ticket(scope)
     here = hub()

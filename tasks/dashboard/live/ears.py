@@ -8,8 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.db import connections
-
+from tasks.bell import connection_to_listen
 from tasks.conf import aftersave_settings
 from tasks.page_bell import CHANNEL
 
@@ -60,7 +59,7 @@ class NotifyEars:
 
     def _listen(self) -> None:
         alias = aftersave_settings.session_alias(self._using) or self._using
-        wrapper = connections[alias].copy(alias=f"{alias}-pages")
+        wrapper = connection_to_listen(alias, "pages")
         try:
             wrapper.ensure_connection()
             raw: Any = wrapper.connection

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from django.core import signing
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, JsonResponse, QueryDict
+from django.http import Http404, HttpRequest, JsonResponse, QueryDict
 from django.urls import URLPattern, path
 
-from tasks.dashboard.live.admission import may_follow
+from tasks.dashboard.live.admission import GONE, NOT_ALLOWED, may_follow
 from tasks.dashboard.live.render import take_picture
 from tasks.dashboard.live.socket import shown_ids
 from tasks.dashboard.live.tickets import Ticket, read_ticket, ticket_for
@@ -27,12 +27,29 @@ def urlpatterns(admin: Any, guard: Callable[..., Any]) -> list[URLPattern]:
     ]
 
 
+def _says_why_not(answer: Callable[..., JsonResponse]) -> Callable[..., JsonResponse]:
+    """Refusals as a socket would close: by them a page knows them from those of a proxy."""
+
+    @wraps(answer)
+    def answered(admin: Any, request: HttpRequest) -> JsonResponse:
+        try:
+            return answer(admin, request)
+        except PermissionDenied:
+            return JsonResponse({"end": NOT_ALLOWED}, status=403)
+        except Http404:
+            return JsonResponse({"end": GONE}, status=404)
+
+    return answered
+
+
+@_says_why_not
 def renew(admin: Any, request: HttpRequest) -> JsonResponse:
     """A new ticket for the page of an old one, however old."""
     page = _page(admin, request)
     return JsonResponse({"ticket": ticket_for(page, request).sign()})
 
 
+@_says_why_not
 def poll(admin: Any, request: HttpRequest) -> JsonResponse:
     """The whole page, as the first message of a socket would have it."""
     page = _page(admin, request)
@@ -51,6 +68,7 @@ def poll(admin: Any, request: HttpRequest) -> JsonResponse:
             "parts": [{"id": element, "html": html} for element, html in rendering.parts.items()],
             "rows": [{"id": element, "html": html} for element, html in left.items()],
             "here": rendering.here,
+            "lost": rendering.lost,
             "note": rendering.note,
             "ticket": ticket.sign(),
         }

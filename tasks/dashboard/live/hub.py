@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.db import router
 from django.http import QueryDict
 
 from tasks import page_bell
@@ -24,6 +25,7 @@ from tasks.dashboard.live.tickets import Ticket
 from tasks.dashboard.live.watch import SAFETY, Watch
 from tasks.dashboard.viewer import Viewer
 from tasks.layer import follow
+from tasks.models import Task
 from tasks.page_bell import ANY, Way
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ class Hub:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.pool = Pool()
-        self.using = database_of_pages()
+        # Changes are told of where they are made; pages may be read from a replica.
+        self.using = router.db_for_write(Task)
         self.way: Way = "look"
         self._watches: dict[Hashable, Watch] = {}
         self._sessions: Counter[str] = Counter()
@@ -106,11 +109,13 @@ class Hub:
             _forget(self)
 
     def _tell(self, changes: Mapping[str, int], again: bool = False) -> None:
+        # A replica may not have it yet.
+        again = again or database_of_pages() != self.using
         for watch in self._watches.values():
             watch.hear(changes, again=again)
 
     def _listen(self) -> None:
-        self.using = database_of_pages()
+        self.using = router.db_for_write(Task)
         wanted = page_bell.way(self.using)
         stop: list[Callable[[], object]] = []
         if wanted == "redis":

@@ -40,6 +40,7 @@ class Socket:
         self._is_hidden = False
         self._send = send
         self._sent: dict[str, str] = {}
+        self._told_lost: set[int] = set()
         self._sent_here: list[int] | None = None
         self._sent_at = 0.0
         self._said: tuple[str, bool, bool] | None = None
@@ -50,6 +51,7 @@ class Socket:
         self.has_whole = False
         self._asked_at = time.monotonic()
         self._sent.clear()
+        self._told_lost.clear()
 
     def end(self, code: int) -> None:
         """Close it with this code."""
@@ -114,6 +116,10 @@ class Socket:
             message["parts"] = _pairs(changed)
             message["rows"] = _pairs(rows)
             message["note"] = rendering.note
+        lost = (self.shown & set(rendering.lost)) - self._told_lost
+        if lost:
+            message["lost"] = sorted(lost)
+            self._told_lost |= lost
         if rendering.here is not None and (wants_rows or rendering.here != self._sent_here):
             message["here"] = self._sent_here = rendering.here
         if first:

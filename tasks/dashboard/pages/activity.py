@@ -50,6 +50,9 @@ ACTIONS: dict[str, tuple[Words, tuple[str, ...]]] = {
     ),
 }
 _OTHER_WORDS: dict[str, Words] = {
+    "change_data": gettext_lazy("changed the data of"),
+    "change_and_retry": gettext_lazy("changed and retried"),
+    "restore": gettext_lazy("restored the old data of"),
     "bulk_start": pgettext_lazy("after a name", "started"),
     "bulk_pause": pgettext_lazy("after a name", "paused"),
     "bulk_resume": gettext_lazy("resumed"),

@@ -18,6 +18,7 @@ from tasks import bulk as bulks
 from tasks.dashboard.display import state_html, time_html
 from tasks.dashboard.log import log
 from tasks.dashboard.page import Page, back, page_url, post, say
+from tasks.dashboard.queue_buttons import version
 from tasks.dashboard.shown_bulk import ShownBulk, may_see, may_steer
 from tasks.dashboard.typed import LONGEST_TYPED, typed
 from tasks.dashboard.viewer import Viewer
@@ -189,8 +190,12 @@ def _steer(
     if not may_steer(viewer, bulk):
         raise PermissionDenied
     reason = typed(request.POST, f"reason-{name}")
+    seen = request.POST.get("version", "")
     with transaction.atomic(using=using):
-        done = _STEERS[name](bulk, by=viewer.user, reason=reason)
+        now = bulks.lock(using, bulk_id)
+        # Resumed and paused again since: that was decided later, by somebody who knew more.
+        is_as_seen = now is not None and seen in ("", version(now.paused_at))
+        done = is_as_seen and _STEERS[name](bulk, by=viewer.user, reason=reason)
         if done:
             told = did(f"bulk_{name}").capitalize()
             log(viewer, [bulk], f"{told}: {reason}" if reason else told)

@@ -197,10 +197,9 @@ def _number(text: str) -> int:
 def _per_second(text: str) -> float | None:
     if not text.strip():
         return None
-    try:
-        number = float(text.strip().replace(",", "."))
-    except ValueError:
-        number = 0
+    # "1,000" is a thousand to some and one to others.
+    is_clear = re.fullmatch(r"\d{1,9}(?:[.,]\d{1,2})?", text.strip())
+    number = float(text.strip().replace(",", ".")) if is_clear else 0
     if not 0.01 <= number <= bulk.FASTEST:
         raise NotStarted(
             _("“%(text)s” is no number of tasks a second. Leave it empty for no limit.")

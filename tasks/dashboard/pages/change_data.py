@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from tasks import actions
-from tasks.dashboard.buttons import CHANGE_DATA, may_press, named_task
+from tasks.dashboard.buttons import CHANGE_AND_RETRY, CHANGE_DATA, may_press, named_task
 from tasks.dashboard.display import state_html, state_word
 from tasks.dashboard.editing import Wrong, as_typed, digest, normal, read
 from tasks.dashboard.entries import changes
@@ -120,6 +120,7 @@ class _Editing:
     def _save(self, data: dict[str, Any]) -> HttpResponse:
         viewer, task = self.page.viewer, self.page.task
         retry = self.step == "save_and_retry"
+        button = CHANGE_AND_RETRY if retry else CHANGE_DATA
         if retry and not _may_retry(viewer, task):
             raise PermissionDenied
 
@@ -127,10 +128,10 @@ class _Editing:
             return actions.change_data(row, data, by=viewer.user, reason=reason, retry=retry)
 
         try:
-            event = do(viewer, CHANGE_DATA, task, self.reason, act, runs_again=retry)
+            event = do(viewer, button, task, self.reason, act, runs_again=retry)
         except NotDone as refused:
             return self._again(refused=str(refused))
-        say(self.request, messages.SUCCESS, done_message(viewer, CHANGE_DATA, task, event))
+        say(self.request, messages.SUCCESS, done_message(viewer, button, task, event))
         return HttpResponseRedirect(page_url(viewer, "change", task_id=task.pk))
 
     def _again(self, **more: Any) -> HttpResponse:

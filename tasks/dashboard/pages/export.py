@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, Strea
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from tasks.dashboard.display import pretty
+from tasks.dashboard.carried import Carried, carried_by
 from tasks.dashboard.matching import Match, matching
 from tasks.dashboard.page import download
 from tasks.dashboard.viewer import Viewer
@@ -27,7 +27,7 @@ from tasks.redact import redact_text
 
 MOST_ROWS = 100_000
 CHUNK = 1_000
-#: With data, which may be a megabyte each.
+#: With data, of which much may be shown of each.
 CHUNK_WITH_DATA = 50
 
 COLUMNS = (
@@ -35,6 +35,7 @@ COLUMNS = (
     "created_at", "run_at", "started_at", "finished_at", "reason",
 )  # fmt: skip
 DATA_COLUMNS = ("data", "result")
+_UNSEEN = ("context", "progress_value")
 
 #: What a spreadsheet takes for the beginning of a formula, also in its wide forms.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
@@ -97,14 +98,19 @@ def _rows(match: Match, ids: Iterable[int]) -> Iterator[list[list[Any]]]:
     waiting = iter(ids)
     while chunk := list(islice(waiting, CHUNK_WITH_DATA if sees_data else CHUNK)):
         found = match.viewer.tasks.filter(pk__in=chunk).order_by()
-        if not sees_data:
-            found = found.defer(*DATA_COLUMNS)
-        tasks = sorted(found.defer("context", "progress_value"), key=lambda task: -task.pk)
-        yield [_row(task, sees_data) for task in tasks]
+        tasks = sorted(found.defer(*DATA_COLUMNS, *_UNSEEN), key=lambda task: -task.pk)
+        loads = carried_by(tasks) if sees_data else {}
+        yield [[*_row(task), *_load(loads.get(task.pk))] for task in tasks]
 
 
-def _row(task: Task, sees_data: bool) -> list[Any]:
-    known: list[Any] = [
+def _load(carried: Carried | None) -> list[str]:
+    if carried is None:
+        return []
+    return [carried.data or "{}", carried.result or ("{}" if carried.has_result else "")]
+
+
+def _row(task: Task) -> list[Any]:
+    return [
         task.pk,
         task.name,
         str(task.title),
@@ -117,9 +123,6 @@ def _row(task: Task, sees_data: bool) -> list[Any]:
         *map(_time, (task.created_at, task.run_at, task.started_at, task.finished_at)),
         redact_text(task.reason),
     ]
-    if sees_data:
-        known += [pretty(task.data), "" if task.result is None else pretty(task.result)]
-    return known
 
 
 def _record(task: Task) -> str:

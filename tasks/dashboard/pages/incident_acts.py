@@ -29,6 +29,7 @@ from tasks.dashboard.typed import typed
 from tasks.dashboard.viewer import Viewer
 from tasks.exceptions import BulkRefused
 from tasks.models import Incident, Task
+from tasks.redact import redact_text
 
 
 class _NotDone(Exception):
@@ -72,6 +73,7 @@ def _do(viewer: Viewer, request: HttpRequest, button: Button, incident: Incident
     if button.asks == "note":
         try:
             link = _typed(request, incident, "link", button)
+            text, link = _kept(text, incident.note), _kept(link, incident.link)
             return incidents.note(incident, by=by, text=text, link=link)
         except ValueError:
             text = _("Nothing was kept: a link begins with http:// or https://, without blanks.")
@@ -146,7 +148,10 @@ def retry_rest(viewer: Viewer, request: HttpRequest, incident_id: int) -> HttpRe
         say(request, messages.WARNING, text)
         return _back(viewer, request, incident_id)
     if facts.rest is not None:
-        say(request, messages.WARNING, _("The others are being retried already."))
+        text = _("The others are being retried already.")
+        if facts.rest_is_over:
+            text = _("The others were retried already: try another one first.")
+        say(request, messages.WARNING, text)
         return HttpResponseRedirect(page_url(viewer, "bulk", bulk_id=facts.rest.pk))
     if facts.rest_is_many:
         text = _("Nothing was done: so many are retried from the preview of a bulk action.")
@@ -190,6 +195,11 @@ def _asked(viewer: Viewer, incident_id: int, *rights: str) -> Facts:
 
 def _typed(request: HttpRequest, incident: Incident, field: str, button: Button) -> str:
     return typed(request.POST, f"{field}-{button.name}-{incident.pk}", field)
+
+
+def _kept(text: str, stored: str) -> str:
+    """``text``; what is ``stored`` where that stands in the form, without its secrets."""
+    return stored if text == redact_text(stored) else text
 
 
 def _moved_on(incident: Incident) -> str:

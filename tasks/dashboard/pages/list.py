@@ -92,11 +92,12 @@ class ListPage(Page):
     def context(self) -> dict[str, Any]:
         found = read(self.match, before=self.before, after=self.after)
         is_first = self.before is None and self.after is None
+        rows = rows_of(self.viewer, found.ids)
         return {
             "match": self.match,
             "text": self.text,
             "found": found,
-            "rows": rows_of(self.viewer, found.ids),
+            "rows": rows,
             "count": self._count(found, is_first),
             "is_first": is_first,
             "is_empty": not found.ids and is_first and not self.text,
@@ -107,7 +108,7 @@ class ListPage(Page):
             "newest": query_of(self.text),
             "filters": filters(self.text),
             "jump_zone": timezone.get_current_timezone_name(),
-            "buttons": selected_buttons(self.viewer),
+            "buttons": selected_buttons(self.viewer, [row.task for row in rows]),
             "everything": self._everything(),
             "export": self._export(),
         }
@@ -136,8 +137,10 @@ class ListPage(Page):
         return None
 
     def _newer(self, found: Found, is_first: bool) -> str:
-        if is_first:
+        if is_first or found.is_newest:
             return ""
+        if found.upwards and found.reached:
+            return query_of(self.text, after=found.reached)
         if found.ids:
             return query_of(self.text, after=found.ids[0])
         return query_of(self.text, after=self.before - 1) if self.before else query_of(self.text)

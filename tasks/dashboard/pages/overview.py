@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 
 from tasks import figures
 from tasks.dashboard.charts import SPANS, Span, charts
-from tasks.dashboard.fleet import fleet, running_tasks, serving, workers
+from tasks.dashboard.fleet import MOST_WORKERS, fleet, running, serving, workers
 from tasks.dashboard.incident_rows import SIFTED, shown_incidents
 from tasks.dashboard.lane_rows import shown_lanes
-from tasks.dashboard.lanes import Lane, lanes, unhandled
+from tasks.dashboard.lanes import MOST_QUEUES, Lane, lanes, unhandled
 from tasks.dashboard.page import Page, list_url, page_url
 from tasks.dashboard.tiles import failed_text, tiles
 from tasks.figures import Counts
@@ -95,13 +95,15 @@ class OverviewPage(Page):
     def _work(self, hour: dict[str, Counts]) -> dict[str, Any]:
         if not self.viewer.has("view_queue"):
             return {}
-        running = running_tasks(self.viewer)
+        runs = running(self.viewer)
         known = workers()
         served = serving(known)
-        found = lanes(self.viewer, served, running)
+        found = lanes(self.viewer, served, runs)
         return {
             "lanes": shown_lanes(self.viewer, found, hour, wall=self.wall),
-            "fleet": fleet(self.viewer, known, running),
+            "lanes_are_cut": len(found) == MOST_QUEUES,
+            "fleet": fleet(self.viewer, known, runs),
+            "workers_left": max(0, len(known) - MOST_WORKERS),
             "no_worker": not served.any_worker,
             "deserted": [lane for lane in found if lane.is_deserted],
             "late": [lane for lane in found if lane.is_late and not lane.is_deserted],

@@ -15,9 +15,10 @@ from django.utils.translation import gettext as _
 from tasks.dashboard.display import state_html, when_html
 from tasks.dashboard.finding import (
     MOST_RECORDS,
+    MOST_TASKS,
     find_records,
     searchable_models,
-    task_number,
+    task_meant,
     tasks_by_key,
     tidy,
 )
@@ -88,11 +89,10 @@ class SearchPage(Page):
     @cached_property
     def tasks(self) -> list[FoundTask]:
         """The task with this number, and those found by a key that have no record."""
-        rows = [task for task in self.by_key if task.content_type_id is None]
-        number = task_number(self.text)
-        if number is not None:
-            found = self.viewer.tasks.filter(pk=number).defer("data", "result").first()
-            rows = ([found] if found else []) + [task for task in rows if task.pk != number]
+        meant = task_meant(self.viewer, self.text)
+        rows = [meant] if meant else []
+        rows += [task for task in self._without_record if task != meant]
+        rows = rows[:MOST_TASKS]
         records = shown_records(self.viewer, rows)
         return [
             FoundTask(
@@ -104,6 +104,10 @@ class SearchPage(Page):
             )
             for task in rows
         ]
+
+    @property
+    def _without_record(self) -> list[Task]:
+        return [task for task in self.by_key if task.content_type_id is None]
 
     @cached_property
     def by_model(self) -> list[FoundModel]:
@@ -131,6 +135,7 @@ class SearchPage(Page):
         return {
             "search_text": self.text,
             "tasks": self.tasks,
+            "tasks_are_cut": len(self._without_record) > MOST_TASKS,
             "models": self.by_model,
             "most": MOST_RECORDS,
             "list_url": listed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from django.http import Http404
@@ -12,11 +13,11 @@ from django.utils.translation import gettext as _
 from tasks.dashboard.carried import carried
 from tasks.dashboard.display import state_html, when_html
 from tasks.dashboard.entries import Story
-from tasks.dashboard.facts import facts, log_lines, neighbours, progress
+from tasks.dashboard.facts import Neighbour, facts, log_lines, neighbours, progress
 from tasks.dashboard.page import Page
 from tasks.dashboard.records import shown_records
 from tasks.dashboard.shown_buttons import restore_button, shown_buttons
-from tasks.dashboard.shown_why import shown_whys
+from tasks.dashboard.shown_why import ShownWhy, shown_whys
 from tasks.dashboard.story import tell
 from tasks.dashboard.ticket import ticket
 from tasks.dashboard.versions import versions
@@ -65,15 +66,21 @@ class TaskPage(Page):
             raise Http404(_("There is no task #%(id)s (any more).") % {"id": wanted})
         return task
 
+    @cached_property
+    def neighbours(self) -> tuple[list[Neighbour], list[Neighbour]]:
+        """What the task runs after, and what waits for it."""
+        return neighbours(self.viewer, self.task)
+
     def queues(self) -> Collection[str] | None:
-        return [self.task.queue]
+        return {self.task.queue, *(linked.task.queue for linked in chain(*self.neighbours))}
 
     def context(self) -> dict[str, Any]:
-        self.__dict__.pop("task", None)
+        for name in ("task", "neighbours"):
+            self.__dict__.pop(name, None)
         viewer, task = self.viewer, self.task
         record = shown_records(viewer, [task]).get(task.pk)
         why = shown_whys(viewer, [task])[task.pk]
-        before, after = neighbours(viewer, task)
+        before, after = self.neighbours
         story = tell(viewer, [task], tracebacks=True)
         context: dict[str, Any] = {
             "task": task,
@@ -81,7 +88,7 @@ class TaskPage(Page):
             "when": when_html(task),
             "record": record,
             "why": why,
-            "why_look": _WHY_LOOKS.get(why.kind, ""),
+            "why_look": _WHY_LOOKS.get(why.kind) or _stands_in_the_way(why),
             "buttons": shown_buttons(viewer, [task])[task.pk],
             "progress": progress(task) if task.state == State.RUNNING else None,
             "story": story,
@@ -90,7 +97,12 @@ class TaskPage(Page):
             "dependents": after,
             "facts": facts(viewer, task),
             "ticket": ticket(
-                self.url(), [task], story, title=self.title, line=record.text if record else ""
+                self.url(),
+                [task],
+                {task.pk: why},
+                story,
+                title=self.title,
+                line=record.text if record else "",
             ),
         }
         return context | self._carried() if viewer.sees_data else context
@@ -113,3 +125,8 @@ class TaskPage(Page):
             "log": lines,
             "log_is_cut": is_cut,
         }
+
+
+def _stands_in_the_way(why: ShownWhy) -> str:
+    """How that is shown: of what comes later or runs, too, something may have to be mended."""
+    return "af-warn" if why.command or why.buttons else ""

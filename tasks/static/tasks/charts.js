@@ -88,6 +88,10 @@
     };
   }
 
+  // Seconds are read as minutes and hours: not 17, 33 and 50 of them.
+  const STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900,
+    1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 432000, 864000];
+
   function axes(chart, times, size) {
     const font = `${size}px ${getComputedStyle(root).fontFamily}`;
     const common = {
@@ -110,6 +114,7 @@
         ...common,
         size: size * 5.2,
         space: size * 3,
+        ...(chart.unit === "seconds" && { incrs: STEPS }),
         values: (plot, splits) => splits.map((value) => shown(chart, value, true)),
       },
     ];

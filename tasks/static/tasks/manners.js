@@ -23,11 +23,10 @@
 
   // The server's clock decides how old something is: the viewer's may be wrong.
   let ahead = 0;
-  const hearNow = (now) => {
-    const moment = Date.parse(now);
+  const hearNow = (moment) => {
     if (!Number.isNaN(moment)) ahead = moment - Date.now();
   };
-  hearNow(root.dataset.afNow);
+  hearNow(Number(root.dataset.afNow) * 1000);
 
   const age = (moment, now) => {
     const seconds = Math.round((moment - now) / 1000);
@@ -147,7 +146,8 @@
     // The address of the page comes first; elsewhere it needs its host.
     const text = source.textContent.trim().replace(/^\/\S*$/m, (path) => location.origin + path);
     if (!(await copy(text))) return;
-    const label = button.textContent;
+    button.dataset.afLabel ||= button.textContent; // pressed again it says what was done
+    const label = button.dataset.afLabel;
     const done = button.dataset.afDone || label;
     put(button, done);
     say("copy", done);
@@ -183,7 +183,7 @@
     const known = rowHere() || document.getElementById(lastRow);
     const index = all.indexOf(known);
     const next = all[index < 0 ? (step > 0 ? 0 : all.length - 1) : index + step];
-    const place = next?.querySelector("a[href], button, summary, input");
+    const place = next?.querySelector("a[href]") || next?.querySelector("button, summary, input");
     if (!place) return;
     lastRow = next.id;
     place.focus();
@@ -191,8 +191,7 @@
   };
 
   const retry = () => {
-    const all = rows();
-    const place = rowHere() || (all.length ? null : root);
+    const place = rowHere() || document.getElementById("af-task-head");
     const button = place?.querySelector('button[formaction$="/retry/"]');
     if (!button) return;
     const fold = button.closest("details:not([open])");
@@ -202,8 +201,14 @@
     } else button.click();
   };
 
+  const search = () => {
+    const box = document.getElementById("af-search");
+    box?.focus();
+    box?.select();
+  };
+
   const keys = {
-    "/": () => document.getElementById("af-search")?.select(),
+    "/": search,
     j: () => move(1),
     k: () => move(-1),
     x: () => rowHere()?.querySelector('input[name="ticked"]')?.click(),
@@ -232,7 +237,7 @@
   showTimes("time[datetime]");
   countTicks();
   root.addEventListener("af:incoming", ({ detail }) => {
-    hearNow(detail.now);
+    hearNow(Date.parse(detail.now));
     showTimes("time[datetime]", detail.fragment);
   });
   root.addEventListener("af:updated", () => {

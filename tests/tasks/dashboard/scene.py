@@ -314,6 +314,7 @@ def _failed_tasks(
     scene: Scene, chance: random.Random, fingerprint: str, known: dict[str, Any]
 ) -> list[Task]:
     now, short = scene.now, known["exception"].rpartition(".")[2]
+    given_up = short == "Fail"
     hours = [hour for hour, count in known["hours"].items() for _ in range(count)]
     moments = sorted(now - timedelta(hours=hour, minutes=chance.random() * 50) for hour in hours)
     queue = {"crm": "crm", "review": "reviews"}.get(known["name"].split(".")[0], "default")
@@ -325,10 +326,10 @@ def _failed_tasks(
                 queue,
                 now,
                 state="failed",
-                attempts=5,
+                attempts=1 if given_up else 5,
                 finished_at=moment,
                 fingerprint=fingerprint,
-                reason=f"{short}: {known['message']}",
+                reason=known["message"] if given_up else f"{short}: {known['message']}",
             )
             for moment in (moments[-known["failed"] :] if known["failed"] else [])
         ]
@@ -337,7 +338,7 @@ def _failed_tasks(
         [
             Failure(
                 task=task,
-                attempt=5,
+                attempt=task.attempts,
                 worker_id=4711,
                 started_at=task.started_at,
                 at=task.finished_at,

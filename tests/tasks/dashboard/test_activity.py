@@ -60,6 +60,7 @@ def test_what_was_changed_is_shown_to_who_may_see_data() -> None:
     task = failed(data={"to": "a@example.com", "password": "abc"})
     task.change_data({"to": "b@example.com", "password": "xyz"}, by="ann", reason="typo")
     text = text_of(staff(*ALL).get(ACTIVITY))
+    assert re.search(rf"ann</strong> changed the data of\s+<a [^>]*>shop.do #{task.pk}<", text)
     assert "data.to" in text
     assert "b@example.com" in text
     assert "xyz" not in text

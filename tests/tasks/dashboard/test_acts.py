@@ -7,8 +7,9 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks import enqueue
+from tasks import actions, enqueue
 from tasks.dashboard.buttons import BUTTONS
+from tasks.dashboard.pressing import way_back
 from tasks.dashboard.versions import versions
 from tasks.models import State, Task, TaskEvent
 from tests.tasks.admin_rows import (
@@ -20,6 +21,7 @@ from tests.tasks.admin_rows import (
     staff,
     text_of,
 )
+from tests.tasks.dashboard.test_buttons import viewer
 from tests.tasks.tools import start, state_of, threads
 
 pytestmark = pytest.mark.django_db
@@ -278,6 +280,12 @@ class TestTheWayBack:
     def test_is_not_offered_where_there_is_none(self, client, name):
         (message,) = messages_of(press(client, in_state(FROM[name][0]), name))
         assert "<button" not in message
+
+    def test_is_not_offered_once_the_task_is_deleted(self):
+        task = in_state("failed")
+        event = actions.retry(task, by="ann")
+        Task.objects.all().delete()
+        assert way_back(viewer(*EVERYTHING), BUTTONS["retry"], task, event) == ""
 
     def test_does_nothing_once_a_worker_has_the_task(self, client):
         task = in_state("failed")

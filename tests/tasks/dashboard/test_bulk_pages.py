@@ -6,6 +6,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
+from tasks.dashboard.counting import count
 from tasks.models import BulkAction, Failure, Incident, State, Task, TaskEvent
 from tests.tasks.admin_rows import LIST, failed, in_state, messages_of, staff, text_of
 from tests.tasks.tools import finish
@@ -111,6 +112,17 @@ def test_a_search_that_finds_nothing_says_so_and_what_next() -> None:
     assert "bulk/start/" not in text_of(shown)
 
 
+def test_where_counting_takes_too_long_nobody_says_that_nothing_matches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failed(message="refused")
+    monkeypatch.setitem(count.__kwdefaults__, "seconds", 0.0)
+    shown = preview(staff(*RIGHTS, "view_task_data"), q="error:refused")
+    assert "It took too long to count what matches." in text_of(shown)
+    assert "Nothing matches" not in text_of(shown)
+    assert "bulk/start/" not in text_of(shown)
+
+
 def test_a_search_that_cannot_be_read_is_explained() -> None:
     shown = text_of(preview(staff(*RIGHTS), q="colour:red"))
     assert "colour" in shown
@@ -174,7 +186,9 @@ def test_a_missing_reason_is_asked_for_and_what_was_typed_stays() -> None:
     assert not BulkAction.objects.exists()
 
 
-@pytest.mark.parametrize("typed", ["fast", "0", "-1", "nan", "inf", "1e9"])
+@pytest.mark.parametrize(
+    "typed", ["fast", "0", "-1", "nan", "inf", "1e9", "1,000", "2.500", "0.001", "1,5,2"]
+)
 def test_a_pace_that_is_none_is_refused(typed: str) -> None:
     failed()
     client = staff(*RIGHTS)
@@ -251,6 +265,18 @@ def test_the_page_tells_how_far_it_is_who_started_it_and_why() -> None:
     assert f'href="{LIST}activity/?bulk={shown.pk}"' in text
 
 
+@pytest.mark.parametrize(("estimate", "known"), [(10_000, "98,000"), (120_000, "120,000")])
+def test_of_an_estimate_more_is_known_on_the_way_and_at_the_end(estimate: int, known: str) -> None:
+    failed()
+    client = staff(*RIGHTS)
+    shown = begun(client)
+    far = {"expected": estimate, "expected_is_exact": False, "looked_at": 98_000, "done": 97_000}
+    BulkAction.objects.update(**far)
+    assert f"97,000 of ≈ {known} done" in text_of(client.get(page_of(shown)))
+    BulkAction.objects.update(finished_at="2026-01-01T00:00Z")
+    assert "97,000 of ≈ 98,000 done" in text_of(client.get(page_of(shown)))
+
+
 def test_what_was_skipped_is_counted_with_the_reason() -> None:
     tasks = [failed() for _ in range(3)]
     client = staff(*RIGHTS)
@@ -304,6 +330,27 @@ def test_who_is_second_is_told_who_was_first() -> None:
     said = ann.post(f"{page}pause/", follow=True)
     assert messages_of(said) == ["Nothing was changed: bob paused it already."]
     assert TaskEvent.objects.filter(action="bulk_pause").count() == 1
+
+
+def test_an_old_page_does_not_resume_what_was_paused_anew() -> None:
+    failed()
+    ann, bob = staff(*RIGHTS), staff(*RIGHTS, name="bob")
+    page = page_of(begun(ann))
+    ann.post(f"{page}pause/")
+    old = version_on(ann.get(page))
+    bob.post(f"{page}resume/", {"version": old})
+    bob.post(f"{page}pause/", {"version": version_on(bob.get(page))})
+    said = ann.post(f"{page}resume/", {"version": old}, follow=True)
+    assert messages_of(said) == ["Nothing was changed: bob paused it already."]
+    assert BulkAction.objects.get().paused_at is not None
+    said = ann.post(f"{page}resume/", {"version": version_on(said)}, follow=True)
+    assert messages_of(said) == ["It goes on where it stood."]
+
+
+def version_on(shown: Any) -> str:
+    """What the buttons of the page send of what it shows."""
+    (version,) = set(re.findall(r'name="version" value="([^"]+)"', text_of(shown)))
+    return str(version)
 
 
 @pytest.mark.parametrize("button", ["pause", "resume", "cancel"])

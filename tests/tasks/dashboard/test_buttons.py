@@ -1,5 +1,7 @@
 """Which buttons a person is shown, and what stands beside them."""
 
+import re
+
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
@@ -12,7 +14,7 @@ from tasks.dashboard.shown_buttons import selected_buttons, shown_buttons
 from tasks.dashboard.versions import versions
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Task, TaskEvent
-from tests.tasks.admin_rows import EVERYTHING, in_state
+from tests.tasks.admin_rows import EVERYTHING, LIST, in_state, staff
 from tests.tasks.tools import finish, start
 
 pytestmark = pytest.mark.django_db
@@ -119,12 +121,50 @@ def test_mark_as_done_says_what_goes_on_because_of_it():
     ]
 
 
+def test_mark_as_done_says_what_goes_on_waiting_for_others():
+    done, open_one, withdrawn = [enqueue("shop.do") for _ in range(3)]
+    enqueue("shop.after", after=[done, open_one])
+    for task in (done, open_one):
+        finish(task, "failed")
+    person = viewer(*ALL)
+    complete = {task: shown_buttons(person, [task])[task.pk][-1].says for task in (done, open_one)}
+    assert set(complete.values()) == {
+        "It is not run: it counts as done. 1 task waits for this, but for others too, and goes on "
+        "waiting:"
+    }
+    enqueue("shop.free", after=[done])
+    last = enqueue("shop.free", after=[done, withdrawn])
+    withdrawn.cancel()
+    last.refresh_from_db()
+    last.retry()  # in spite of what was cancelled: that holds it no more
+    assert "Of 3 tasks that wait for this 2 go on, the rest waits for others too" in (
+        shown_buttons(person, [done])[done.pk][-1].says
+    )
+
+
 def test_run_again_names_what_it_may_cause():
     handler("shop.mail", repeat="may send the mail twice")(print)
     task = finish(enqueue("shop.mail"))
     (again, _) = shown_buttons(viewer(*ALL), [task])[task.pk]
     assert again.says == "It was done already. Running it again may send the mail twice."
     assert again.needs_reason
+
+
+def test_run_again_names_what_it_may_cause_for_each_kind_that_can_be_ticked():
+    handler("shop.mail", title="Send the mail", repeat="may send the mail twice")(print)
+    handler("shop.charge", repeat="charges the card again.")(print)
+    handler("shop.other", repeat="is not here")(print)
+    done = [finish(enqueue(f"shop.{name}")) for name in ("mail", "charge", "mail", "unknown")]
+    person = viewer(*ALL)
+    says = {one.name: one.says for one in selected_buttons(person, [*done, in_state("due")])}
+    assert says["run_again"] == (
+        "They were done already. Running them again does the same once more. "
+        "Send the mail: may send the mail twice. shop.charge: charges the card again."
+    )
+    (again,) = [one for one in selected_buttons(person) if one.name == "run_again"]
+    assert again.says.endswith("does the same once more.")
+    client = staff(*EVERYTHING)
+    assert "may send the mail twice" in client.get(f"{LIST}?q=state:completed").content.decode()
 
 
 def test_a_version_changes_with_all_that_matters():
@@ -149,13 +189,17 @@ class TestHTML:
         for template in ("buttons", "row_buttons"):
             page = html(template, buttons=buttons, task=task)
             address = f"/admin/tasks/task/{task.pk}/retry/"
-            assert f'form="af-form" formaction="{address}" name="version" value="failed' in page
+            buttons_there = re.findall(r"<button ([^>]*)>", page)
+            sends = f'formaction="{address}" name="version" value="failed'
+            assert any(sends in button for button in buttons_there)
             assert f'id="af-fold-complete-{task.pk}"' in page
             assert f'name="reason-complete-{task.pk}"' in page
             assert f'href="/admin/tasks/task/{task.pk}/data/"' in page
             assert "csrf" not in page
             assert "required>" not in page, "a closed fold would block every button"
-            assert page.count("<button") == page.count('form="af-form" formaction=')
+            for button in buttons_there:
+                assert 'form="af-form"' in button
+                assert "formaction=" in button
 
     def test_ids_are_unique_over_many_rows(self):
         tasks = [in_state(state) for state in SHOWN]

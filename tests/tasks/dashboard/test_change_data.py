@@ -97,7 +97,8 @@ def test_it_can_be_saved_and_retried_in_one_go(client, state):
     assert Task.objects.get(pk=task.pk).shown_state == "due"
     assert data_of(task) == {"n": 2}
     assert TaskEvent.objects.filter(task=task).last().action == "change_and_retry"
-    assert LogEntry.objects.count() == 1
+    assert LogEntry.objects.get().change_message.startswith("Given other data and retried: ")
+    assert "was given other data and retried." in text_of(client.get(page_of(task)))
 
 
 def test_a_completed_task_takes_other_data_only_to_run_again(client):
@@ -138,6 +139,7 @@ def test_a_reason_is_required_and_nothing_typed_is_lost(client):
         ("", "Line 1, column 1"),
         ("{" * 100_000, "this is not JSON"),
         ("[" * 100_000, "nested too deep"),
+        ('{"a": ' + "[" * 700 + "]" * 700 + "}", "nested too deep"),
         ("[1]", "must be a dictionary"),
         ('{"a": NaN}', "NaN is no number"),
         ('{"a": 1e999}', "JSON does not have"),
@@ -145,7 +147,7 @@ def test_a_reason_is_required_and_nothing_typed_is_lost(client):
         ('{"a": "\\u0000"}', "NUL"),
         ('{"a": ' + "9" * 5000 + "}", "This is not JSON"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_is_no_data_is_explained_and_kept(client, typed, said):
     task = in_state("due", data={"n": 1})
@@ -279,6 +281,17 @@ class TestSecrets:
         again = send(client, task, form, data='{"note": "[redacted 2]"}')
         assert "can only stay where it was" in text_of(again)
         assert "hunter2" not in text_of(again)
+
+    def test_in_a_key_the_whole_is_one_placeholder(self, client):
+        data = {"n": 1, "down": {"redis://:geheim@cache/0": "timeout"}}
+        task = in_state("failed", data=data)
+        page = client.get(editor_of(task))
+        shown = json.loads(fields(page)["data"])
+        assert shown == {"n": 1, "down": "[redacted 1]"}
+        saved = save(client, task, {**shown, "n": 2})
+        assert data_of(task) == {**data, "n": 2}
+        for answer in (page, client.get(saved.url)):
+            assert "geheim" not in text_of(answer)
 
     def test_are_not_told_by_the_handlers_check(self, client):
         def check(data):

@@ -3,10 +3,13 @@
 import asyncio
 import csv
 import io
+import re
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import AsyncClient
+from django.test.utils import CaptureQueriesContext
 
 from tasks import build, enqueue, enqueue_many
 from tasks.dashboard import window
@@ -62,6 +65,30 @@ def test_data_are_only_in_the_file_of_who_may_see_them(client):
     assert '"to": "ann"' in row["data"]
     assert "hunter2" not in row["data"]
     assert "[redacted]" in row["data"]
+
+
+def test_of_data_that_are_very_long_only_the_beginning_is_read():
+    client = staff("view_task", "export_task", "view_task_data")
+    enqueue("shop.do", {"note": "short"})
+    enqueue("shop.do", {"lines": ["a line of text"] * 50_000})
+    with CaptureQueriesContext(
+        connection,
+    ) as asked:
+        long, short = rows_of(client.get(ADDRESS))
+    assert long["data"].startswith('{\n  "lines": [\n    "a line of text",')
+    assert "more characters" in long["data"]
+    assert short["data"] == '{\n  "note": "short"\n}'
+    whole = re.compile(r'SELECT [^(]*["`]tasks_task["`]\.["`](data|result)["`]')
+    assert not [query["sql"] for query in asked if whole.match(query["sql"])]
+
+
+def test_results_are_in_their_column():
+    client = staff("view_task", "export_task", "view_task_data")
+    for result in (None, "{}", "0", '{"id": 1}'):
+        finish(enqueue("shop.do"), State.COMPLETED, result=result)
+    rows = rows_of(client.get(ADDRESS))[::-1]
+    assert [row["result"] for row in rows] == ["", "{}", "0", '{\n  "id": 1\n}']
+    assert {row["data"] for row in rows} == {"{}"}
 
 
 def test_secrets_in_reasons_are_redacted(client):

@@ -296,6 +296,12 @@ def test_resolving_keeps_the_reason():
     assert event_of(one).reason == "fixed in 12"
 
 
+def test_the_page_says_when_it_was_resolved():
+    one = incident(status="resolved", resolved_at=timezone.now() - timedelta(days=5))
+    text = shown(staff("view_task"), page_of(one))
+    assert re.search(r"<dt>Resolved</dt><dd>.*" + re.escape(one.resolved_at.isoformat()), text)
+
+
 def test_a_note_and_a_link_are_shown_and_a_bad_link_is_refused():
     one = incident()
     client = staff(*MANAGER)
@@ -641,3 +647,62 @@ def test_who_decides_while_somebody_else_does_hears_of_it_and_changes_nothing():
     assert text == "Nothing was done: bob has taken this incident meanwhile."
     one.refresh_from_db()
     assert (one.status, one.taken_by) == ("taken", "bob")
+
+
+def test_the_traceback_is_of_this_incident_whatever_became_of_its_task_later():
+    one = incident()
+    task = failed(one, "the first")
+    Incident.objects.update(newest_task_id=task.pk)
+    task.retry()
+    finish(task)
+    other = {"exception": "x", "traceback": "of another", "fingerprint": "z"}
+    Failure.objects.create(task=task, attempt=2, **other)
+    text = shown(staff(*MANAGER), page_of(one))
+    assert f"Traceback of {task.pk}: the first" in text
+    assert "of another" not in text
+
+
+def test_when_the_others_were_retried_the_page_says_so(worked):
+    one, _others = worked
+    client = staff(*MANAGER)
+    press(client, one, "rest")
+    assert "the others are being retried" in shown(client, page_of(one))
+    BulkAction.objects.update(finished_at=timezone.now())
+    said = words(shown(client, page_of(one)))
+    assert "It worked, and the others were retried." in said
+    assert "are being retried" not in said
+    response = press(client, one, "rest")
+    assert messages_of(response) == ["The others were retried already: try another one first."]
+
+
+def test_while_the_one_that_was_tried_is_tried_again_the_page_says_why():
+    one = incident()
+    failed(one)
+    task = failed(one, "of old")
+    client = staff(*MANAGER)
+    press(client, one, "try")
+    later = timezone.now() + timedelta(minutes=1)
+    Task.objects.filter(pk=task.pk).update(due=False, run_at=later)
+    assert "It failed once more" not in shown(client, page_of(one)), "it only waits"
+    Failure.objects.create(task=task, attempt=2, exception="shop.Down", message="no luck yet")
+    said = words(shown(client, page_of(one)))
+    assert "It failed once more, and tries again by itself. Down: no luck yet" in said
+
+
+def test_a_note_with_a_secret_is_kept_by_a_form_that_does_not_show_it():
+    note, link = "password=hunter2 works", "https://ann:hunter2@example.com/8"
+    one = incident(note=note, link=link)
+    client = staff(*MANAGER)
+    text = shown(client, page_of(one))
+    assert "hunter2" not in text
+    values = [unescape(found) for found in re.findall(r'value="([^"]*)"', text)]
+    (seen,) = [value for value in values if value.endswith(" works")]
+    (seen_link,) = [value for value in values if value.endswith("@example.com/8")]
+    fields = {f"reason-note-{one.pk}": seen, f"link-note-{one.pk}": "https://t.example/9"}
+    press(client, one, "note", **fields)
+    one.refresh_from_db()
+    assert (one.note, one.link) == (note, "https://t.example/9")
+    press(client, one, "note", **{f"reason-note-{one.pk}": "it is over"})
+    one.refresh_from_db()
+    assert one.note == "it is over"
+    assert seen_link

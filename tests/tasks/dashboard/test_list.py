@@ -103,6 +103,30 @@ class TestPages:
         assert "Newer" not in text_of(client.get(LIST))
         assert "Older →" not in text_of(client.get(f"{LIST}?before={made[-20]}"))
 
+    def test_the_newest_page_reached_upwards_does_not_lead_to_itself(self, client, made):
+        for query in ("", "?q=state:due"):
+            second = client.get(link(client.get(f"{LIST}{query}"), "Older"))
+            top = client.get(link(second, "← Newer"))
+            top = client.get(link(top, "← Newer") or link(top, "Newest"))
+            assert shown_ids(top) == made[:50]
+            assert link(top, "← Newer") is None
+
+    def test_a_search_upwards_goes_on_where_it_ended(self, client, monkeypatch):
+        monkeypatch.setattr(window, "STEPS", (2,))
+        crm, *_others, wanted = (
+            enqueue("shop.do", queue=queue).pk for queue in ("crm", *"abcd", "crm")
+        )
+        response = client.get(f"{LIST}?q=queue:crm&after={crm}")
+        seen = []
+        while address := link(response, "← Search further ahead"):
+            assert "Nothing was found so far." in text_of(response)
+            assert "Searched ahead to" in text_of(response)
+            assert "Search further back" not in text_of(response)
+            seen.append(address)
+            response = client.get(address)
+        assert len(seen) == 2
+        assert shown_ids(response)[0] == wanted
+
     def test_what_came_meanwhile_does_not_push_rows_from_page_to_page(self, client, made):
         first = client.get(LIST)
         enqueue_many([build("shop.do") for _ in range(7)])

@@ -6,7 +6,8 @@ from django.db import connection
 
 from tasks import signals
 from tasks.alerts import Cause
-from tasks.dashboard.live import lookout
+from tasks.dashboard.live import hub, lookout
+from tests.tasks.dashboard.test_replica import ReadsElsewhere
 from tests.tasks.failing import fail
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,3 +43,23 @@ def test_a_web_process_with_live_pages_raises_alerts_and_goes_on_after_an_error(
     asyncio.run(asyncio.wait_for(until_told(), 20))
     signals.alert_raised.disconnect(hear)
     assert told == ["email.send fails"]
+
+
+def test_alerts_are_looked_for_where_it_can_be_written_who_was_told(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    looked: list[str] = []
+
+    async def look(using: str) -> None:
+        looked.append(using)
+
+    async def enter() -> None:
+        made = hub.Hub()
+        made.enter("session")
+        await asyncio.sleep(0)
+        made.leave("session")
+
+    settings.DATABASE_ROUTERS = [ReadsElsewhere()]
+    monkeypatch.setattr(hub, "look_out", look)
+    asyncio.run(enter())
+    assert looked == ["default"]

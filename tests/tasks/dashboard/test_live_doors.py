@@ -74,6 +74,15 @@ def test_a_page_of_another_origin_is_turned_away(open_socket: Open, origin: str 
     assert open_socket(staff("view_task"), origin=origin).end() == NOT_ALLOWED
 
 
+def test_why_a_page_of_this_site_may_look_like_one_of_another_is_logged(
+    open_socket: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As behind a proxy that does not pass the Host header on."""
+    assert open_socket(staff("view_task"), origin="https://shop.example").end() == NOT_ALLOWED
+    assert "https://shop.example" in caplog.text
+    assert "CSRF_TRUSTED_ORIGINS" in caplog.text
+
+
 @pytest.mark.parametrize("trusted", ["https://shop.example", "https://*.example"])
 def test_a_trusted_origin_may(open_socket: Open, settings: Any, trusted: str) -> None:
     settings.CSRF_TRUSTED_ORIGINS = [trusted]
@@ -218,6 +227,19 @@ def test_an_old_ticket_is_renewed_for_who_may_see_the_page(
     assert client.get(f"{LIST}live/ticket/", {"ticket": old}).status_code == 403
     client.logout()
     assert client.get(f"{LIST}live/ticket/", {"ticket": old}).status_code == 302
+
+
+def test_by_http_a_refusal_says_so_itself_as_no_proxy_would() -> None:
+    client = staff("view_task")
+    task = enqueue("shop.do")
+    asked = {"ticket": ticket_on(client, f"{LIST}{task.pk}/change/")}
+    task.delete()
+    gone = client.get(f"{LIST}live/poll/", asked)
+    assert (gone.status_code, gone.json()) == (404, {"end": GONE})
+    User.objects.get().user_permissions.clear()
+    for name in ("ticket", "poll"):
+        refused = client.get(f"{LIST}live/{name}/", asked)
+        assert (refused.status_code, refused.json()) == (403, {"end": NOT_ALLOWED})
 
 
 class FixedOffset:

@@ -16,6 +16,7 @@ from tasks.models import State, Task
 from tests.services.waiting import wait_for
 from tests.tasks.admin_rows import LIST, failed, staff
 from tests.tasks.dashboard.live_tools import Open, Reader, shown_parts, socket_on, ticket_on
+from tests.tasks.dashboard.test_replica import ReadsElsewhere
 from tests.tasks.tools import finish
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -104,6 +105,21 @@ def test_a_row_that_no_longer_fits_comes_with_its_new_state(open_socket: Open) -
     message = reader.hear_until(brings(task))
     assert "af-gone" in str(message["rows"])
     assert message["here"] == []
+
+
+def test_of_a_row_that_is_deleted_it_is_said_once_that_it_is_lost(open_socket: Open) -> None:
+    stays, goes = enqueue("shop.do"), enqueue("shop.do")
+    client = staff("view_task")
+    ticket = ticket_on(client)
+    reader = follow(open_socket, client)
+    goes_id = goes.pk
+    Task.objects.filter(pk=goes_id).delete()
+    stays.cancel()
+    assert reader.hear_until(lambda message: message.get("lost"))["lost"] == [goes_id]
+    enqueue("shop.do")
+    assert "lost" not in reader.hear_until(lambda message: message.get("here"))
+    shown = {"ticket": ticket, "shown": f"{stays.pk},{goes_id}"}
+    assert client.get(f"{LIST}live/poll/", shown).json()["lost"] == [goes_id]
 
 
 def test_a_rolled_back_change_is_not_heard(open_socket: Open) -> None:
@@ -219,6 +235,19 @@ def test_the_server_is_never_silent_for_long(
     monkeypatch.setattr(consumer, "BEAT", 0.2)
     reader = follow(open_socket, staff("view_task"))
     assert len(_all(reader, 1.1)) >= 4
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_a_page_read_from_a_replica_hears_what_is_changed_on_the_primary(
+    open_socket: Open, settings: Any
+) -> None:
+    settings.DATABASE_ROUTERS = [ReadsElsewhere()]
+    reader = follow(open_socket, staff("view_task"))
+    new = enqueue("shop.do")
+    _all(reader, 0.5)
+    Task.objects.using("other").bulk_create(Task.objects.using("default").all())
+    page_bell.changed("default", {"default": 1})
+    assert reader.hear_until(lambda message: message.get("here"))["here"] == [new.pk]
 
 
 def test_a_page_that_cannot_be_rendered_says_so_and_recovers(

@@ -1,16 +1,20 @@
 """What each word of a search finds, what it says, and what it refuses."""
 
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.http import QueryDict
 from django.test import RequestFactory
 from django.utils import timezone
 
+from benchmarks.big_tables.pages import addresses
 from orders.models import Order
 from tasks import enqueue, handler
+from tasks.dashboard import finding, terms
 from tasks.dashboard.finding import task_number
 from tasks.dashboard.matching import matching
 from tasks.dashboard.viewer import Viewer
@@ -110,6 +114,15 @@ class TestRecords:
             assert found(viewer, text) == self.own(order)
         assert found(viewer, f"Order {other.number}") >= self.own(other)
 
+    def test_it_is_said_when_more_than_one_record_is_meant(self, viewer, order, monkeypatch):
+        Order.objects.create(customer="Anna", email="anna@example.com")
+        said = matching(viewer, "record:order/ann").explanation
+        assert said == "tasks that belong to one of the 2 records found by “order/ann”"
+        assert matching(viewer, "record:anna").explanation == "tasks that belong to anna"
+        monkeypatch.setattr(finding, "MOST_RECORDS", 2)
+        monkeypatch.setattr(terms, "MOST_RECORDS", 2)
+        assert "one of the first 2 records" in matching(viewer, "record:ann").explanation
+
     def test_records_one_may_not_see_are_not_searched(self, order):
         assert found(viewer_with("view_task"), "ann@example.com") == set()
 
@@ -181,6 +194,22 @@ class TestData:
         handler("shop.do")(lambda task: None)
         assert found(viewer, "data.customer.id:17 name:shop.do") == {other.pk}
 
+    @pytest.mark.parametrize(
+        ("name", "wanted"),
+        [
+            ("crm.*", 0), ("crm", 0), ("crm.", 0), ("cr*", 0), ("crm.pu*", 0), ("crm.push", 0),
+            ("shop.*", 1), ("shop", 1), ("shop.do", 1), ("crm.pushed", 2), ("crm.push.*", None),
+        ],
+    )  # fmt: skip
+    def test_names_that_do_not_declare_the_key_are_looked_through(self, viewer, name, wanted):
+        handler("crm.push", search=["customer.id"])(lambda task: None)
+        made = [
+            enqueue(one, {"customer": {"id": 17}}).pk
+            for one in ("crm.push", "shop.do", "crm.pushed")
+        ]
+        only = {made[wanted]} if wanted is not None else set()
+        assert found(viewer, f"data.customer.id:17 name:{name}") == only
+
 
 class TestTimes:
     @pytest.fixture
@@ -209,6 +238,18 @@ class TestTimes:
         match = matching(viewer, "created:25h", now)
         assert sorted(read(match).ids) == days[3:]
         assert "in the last 25 hours" in match.explanation
+
+    def test_longer_ago_is_all_that_was_before(self, viewer, days):
+        now = timezone.now().replace(year=2026, month=3, day=22, hour=13, minute=0)
+        match = matching(viewer, "created:<25h", now)
+        assert sorted(read(match).ids) == days[:3]
+        assert "created more than 25 hours ago" in match.explanation
+        assert "in the last 2 weeks" in matching(viewer, "created:>2w", now).explanation
+
+    def test_the_zone_of_a_time_is_named(self, viewer, settings):
+        settings.TIME_ZONE = "Asia/Tokyo"
+        said = matching(viewer, "created:>2026-03-21T12:00").explanation
+        assert said == "tasks created after March 21, 2026, 12:00 JST"
 
     @pytest.mark.parametrize(
         "text",
@@ -283,6 +324,15 @@ def test_finished_tasks_that_were_slow_are_found_by_their_day(viewer):
     finish(task, State.COMPLETED)
     Task.objects.filter(pk=task.pk).update(created_at=timezone.now() - timedelta(days=3))
     assert found(viewer, "created:4d state:completed") == {task.pk}
+
+
+def test_what_the_bench_searches_for_is_understood(viewer):
+    failed("shop.do")
+    Incident.objects.create(fingerprint="f", type="shop", action="do")
+    queries = [QueryDict(urlsplit(address).query) for address in addresses().values()]
+    searches = [query["q"] for query in queries if "q" in query]
+    assert "created:<7d" in searches
+    assert [matching(viewer, query).errors for query in searches] == [[]] * len(searches)
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1e400"])

@@ -77,7 +77,9 @@ class TestNulInAReason:
         assert the_one_event() == "mended"
 
     def test_of_ticked_tasks(self, client) -> None:
-        form = {"ticked": str(failed().pk), "reason-complete-selected": f"by{NUL} phone"}
+        task = failed()
+        tick = f"{task.pk}:{versions([task])[task.pk]}"
+        form = {"ticked": tick, "reason-complete-selected": f"by{NUL} phone"}
         assert client.post(f"{LIST}selected/complete/", form).status_code == 302
         assert the_one_event() == "by phone"
 

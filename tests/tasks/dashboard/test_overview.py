@@ -15,9 +15,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tasks import enqueue, handler
+from tasks.dashboard import fleet, probes
 from tasks.dashboard.charts import SPANS, charts
 from tasks.dashboard.fleet import MOST_WORKERS, serving, workers
-from tasks.dashboard.lanes import lanes
+from tasks.dashboard.lanes import MOST_QUEUES, lanes
 from tasks.dashboard.page import pages
 from tasks.dashboard.viewer import Viewer
 from tasks.handlers import OWN
@@ -130,7 +131,7 @@ def test_a_queue_shows_what_is_due_since_when_and_what_runs():
     Task.objects.filter(pk=old.pk).update(run_at=timezone.now() - timedelta(minutes=42))
     start(enqueue("shop.do", queue="crm"))
     seen = viewer()
-    (lane,) = lanes(seen, serving(workers()), list(Task.objects.running()))
+    (lane,) = lanes(seen, serving(workers()), fleet.running(seen))
     assert (lane.name, lane.due, lane.running, lane.oldest) == ("crm", 2, 1, old)
     assert lane.is_late
 
@@ -223,7 +224,8 @@ def test_the_own_queue_is_served_by_every_worker():
     worker(queues=["mail"])
     task = enqueue("work.noop")
     Task.objects.filter(pk=task.pk).update(queue=OWN)
-    (lane,) = lanes(viewer(), serving(workers()), [])
+    seen = viewer()
+    (lane,) = lanes(seen, serving(workers()), fleet.running(seen))
     assert (lane.name, lane.served) == (OWN, True)
 
 
@@ -333,6 +335,16 @@ def test_failures_differ_by_dash_and_waiting_is_told_as_quantiles():
     assert half.values[-2] == pytest.approx(0.5, rel=0.1)
     assert most.dash != half.dash
     assert made["wait"].summary.startswith("Half of the tasks started within")
+
+
+def test_the_charts_say_in_words_what_they_show_also_when_that_is_one_or_nothing():
+    made = charts("default", SPANS["hour"])
+    assert made["throughput"].summary.startswith("No task was completed in the last hour. ")
+    assert made["wait"].summary.startswith("No task was started in the last hour. ")
+    figure(2, completed=1, failed=1)
+    made = charts("default", SPANS["hour"])
+    assert made["throughput"].summary.startswith("1 task completed in the last hour: 1 a minute")
+    assert made["failures"].summary.startswith("Given up in the last hour: 1. Tried again: 0. ")
 
 
 def test_the_table_tells_the_same_as_the_chart():
@@ -458,3 +470,96 @@ def test_the_incidents_with_most_failed_tasks_stand_first():
     shown = words(part(text_of(overview(staff("view_task"))), "af-top-incidents"))
     found = [int(number) % 4 for number in re.findall(r"message (\d)\.", shown)]
     assert found == [3, 3, 2, 2, 1]
+
+
+def test_a_paused_queue_is_shown_as_paused_however_many_stand_before_it():
+    Queue.objects.bulk_create(Queue(name=f"a{n:03}") for n in range(MOST_QUEUES))
+    Queue.objects.create(name="zoo", paused_at=timezone.now(), paused_by="bo")
+    enqueue("shop.do", queue="zoo")
+    shown = overview(staff("view_task", "view_queue", "pause_queue"))
+    assert "paused by bo" in words(part(text_of(shown), "af-lanes"))
+    assert not shown.context["deserted"]
+    assert f"At most {MOST_QUEUES} queues are shown" in text_of(shown)
+
+
+def running(count: int, queue: str = "crm") -> None:
+    now = timezone.now()
+    Queue.objects.create(name=queue)
+    Task.objects.bulk_create(
+        Task(
+            type="shop",
+            action="do",
+            queue=queue,
+            state="running",
+            attempts=1,
+            max_attempts=5,
+            run_at=now,
+            started_at=now - timedelta(seconds=n),
+            worker_id=4711,
+        )
+        for n in range(count)
+    )
+
+
+def test_all_that_runs_is_counted():
+    worker(4711, coroutines=2000)
+    running(1200)
+    running(3, "mail")
+    text = text_of(overview(staff("view_task", "view_queue")))
+    assert "1,203 of 2,004 slots are busy" in words(part(text, "af-fleet"))
+    assert re.search(r"crm .*\b1,200\b", words(part(text, "af-lanes")))
+    longest = Task.objects.filter(queue="crm").order_by("-pk")[:8]
+    ids = re.findall(r"/(\d+)/change/", part(text, "af-fleet"))
+    assert [int(key) for key in ids] == [task.pk for task in longest]
+
+
+def test_of_more_running_tasks_than_are_read_the_numbers_are_about(monkeypatch):
+    monkeypatch.setattr(fleet, "MOST_RUNNING", 5)
+    worker(4711)
+    running(9)
+    text = text_of(overview(staff("view_task", "view_queue")))
+    assert "≈ 6 of 4 slots are busy" in words(part(text, "af-fleet"))
+    assert "≈ 6" in words(part(text, "af-lanes"))
+
+
+def test_workers_that_do_not_fit_on_the_page_are_told_of():
+    for number in range(MOST_WORKERS + 2):
+        worker(1 + number)
+    shown = words(part(text_of(overview(staff("view_task", "view_queue"))), "af-fleet"))
+    assert "2 more workers are not shown here." in shown
+
+
+def test_a_queue_that_finished_nothing_while_workers_reported_says_nought():
+    enqueue("shop.do", queue="crm")
+    client = staff("view_task", "view_queue")
+
+    def finished() -> str:
+        cells = re.findall(
+            r'data-label="A minute">([^<]*)<', part(text_of(overview(client)), "af-lanes")
+        )
+        return cells[0]
+
+    assert finished() == "–"
+    figure(2)
+    assert finished() == "0"
+
+
+def test_what_is_tried_again_is_about_where_not_all_of_it_was_read(monkeypatch):
+    monkeypatch.setattr(probes, "MOST_COUNTED", 3)
+    in_state("retrying")
+    client = staff("view_task")
+    assert "1 ↻ retrying" in words(part(text_of(overview(client)), "af-figures"))
+    for _ in range(4):
+        enqueue("shop.do", delay=86400)
+    shown = words(part(text_of(overview(client)), "af-figures"))
+    assert "≈ 1 ↻ retrying" in shown
+
+
+def test_a_web_server_whose_clock_is_ahead_takes_no_worker_for_silent(monkeypatch):
+    worker()
+    enqueue("work.noop")
+    now = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(minutes=2))
+    text = text_of(overview(staff("view_task", "view_queue")))
+    assert "af-alert" not in text
+    assert "silent" not in part(text, "af-fleet")

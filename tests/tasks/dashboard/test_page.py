@@ -7,9 +7,10 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
-from django.http import QueryDict
+from django.http import HttpRequest, QueryDict
 from django.test import Client
 from django.urls import resolve
+from django.utils.functional import SimpleLazyObject, empty
 
 from orders.models import Order
 from tasks.dashboard.page import pages
@@ -85,3 +86,27 @@ def test_only_pages_that_follow_what_happens_say_how_live_they_are(
     silent = {name for name in walk if 'id="af-live"' not in text_of(client.get(walk[name]))}
     assert silent == {name for name in walk if not pages[name].parts}
     assert silent == {"search", "bulk_new", "edit_data"}
+
+
+class UnreadNonce(SimpleLazyObject):
+    """As Django 6's own: false until somebody has read it."""
+
+    def __bool__(self) -> bool:
+        return self._wrapped is not empty
+
+
+def nonce(request: HttpRequest) -> dict[str, object]:
+    return {"csp_nonce": UnreadNonce(lambda: "n0nce")}
+
+
+def test_scripts_and_styles_carry_the_nonce_that_nobody_has_read_before(
+    client: Client, walk: dict[str, str], settings: Any
+) -> None:
+    (templates,) = settings.TEMPLATES
+    options = templates["OPTIONS"]
+    processors = [*options["context_processors"], f"{__name__}.nonce"]
+    settings.TEMPLATES = [{**templates, "OPTIONS": {**options, "context_processors": processors}}]
+    for name, address in walk.items():
+        own = re.findall(r"<(?:script|link)[^>]*tasks/[^>]*>", text_of(client.get(address)))
+        assert len(own) > 2, name
+        assert all('nonce="n0nce"' in one for one in own), (name, own)

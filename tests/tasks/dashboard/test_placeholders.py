@@ -88,6 +88,15 @@ _json = st.recursive(
 )
 
 
+def test_a_key_that_carries_a_secret_hides_what_it_is_a_key_of():
+    data = {"down": {"redis://:geheim@cache/0": 1, "b": 2}, "n": [{"token=abc": 1}]}
+    shown, hidden = hide(data)
+    assert shown == {"down": "[redacted 1]", "n": ["[redacted 2]"]}
+    assert fill(shown, hidden) == data
+    whole = {"password=hunter2": 1}
+    assert fill(*hide(whole)) == whole
+
+
 @given(_json)
 def test_whatever_the_data_nothing_hidden_is_shown_and_all_of_it_is_kept(data):
     shown, hidden = hide(data)

@@ -13,7 +13,7 @@ from django.urls import NoReverseMatch
 from django.utils import timezone
 
 from orders.models import Order
-from tasks import build, enqueue, enqueue_many, on_create
+from tasks import enqueue, on_create
 from tasks.dashboard import record_buttons
 from tasks.dashboard.typed import LONGEST_TYPED
 from tasks.models import Failure, Task, TaskEvent
@@ -164,16 +164,41 @@ class TestTheStory:
 
 class TestWhatIsShownOfMany:
     def test_the_newest_20_then_older_ones(self, client, record):
-        tasks = enqueue_many([build("shop.do", record=record) for _ in range(25)])
-        ids = [task.pk for task in tasks]
+        ids = [in_state("completed", record=record).pk for _ in range(25)]
         newest = page(client, record)
         assert [pk for pk in ids if f'id="af-task-{pk}"' in newest] == ids[5:]
         assert f"?before={ids[5]}" in newest
         older = page(client, record, f"?before={ids[5]}")
         assert [pk for pk in ids if f'id="af-task-{pk}"' in older] == ids[:5]
-        assert "0 of 25 done" in older
+        assert "25 of 25 done" in older
         assert "There are no older tasks." in page(client, record, f"?before={ids[0]}")
         assert page(client, record, "?before=nonsense")
+
+    def test_older_ones_that_somebody_must_see_are_on_the_first_page(self, client, record):
+        waits, broken, fine = (in_state(s, record=record) for s in ("later", "failed", "completed"))
+        newer = [in_state("completed", record=record) for _ in range(20)]
+        shown = page(client, record)
+        cards = re.findall(r'<li class="af-card af-row" id="af-task-(\d+)"', shown)
+        assert [int(pk) for pk in cards] == [*(t.pk for t in newer[::-1]), broken.pk, waits.pk]
+        assert "Of the older tasks only those are shown here that failed" in shown
+        assert f'id="af-next-{waits.pk}"' in shown
+        assert "Nothing more" not in shown
+        assert f"/task/{broken.pk}/retry/" in shown
+        assert "Only the newest of what happened is told here." in shown
+        older = page(client, record, f"?before={newer[0].pk}")
+        cards = re.findall(r'<li class="af-card af-row" id="af-task-(\d+)"', older)
+        assert [int(pk) for pk in cards] == [fine.pk, broken.pk, waits.pk]
+        assert "Of the older tasks" not in older
+
+    def test_of_very_many_older_ones_the_newest_ten_of_each_kind_are(self, client, record):
+        for state in ("failed", "later"):
+            for _ in range(12):
+                in_state(state, record=record)
+        newer = [in_state("completed", record=record) for _ in range(20)]
+        shown = page(client, record)
+        cards = re.findall(r'<li class="af-card af-row" id="af-task-\d+"', shown)
+        assert len(cards) == len(newer) + 20
+        assert shown.count('id="af-next-') == 10
 
     def test_the_number_of_queries_does_not_grow(
         self, client, record, django_assert_max_num_queries
@@ -368,6 +393,13 @@ class TestRetryAll:
         assert f'formaction="{address_of(record, "record-retry")}"' in page(client, record)
         assert "record-retry" not in page(staff("view_task", name="bob"), record)
 
+    def test_it_is_not_offered_where_the_host_forbids_all_of_them(self, client, record, settings):
+        tasks = [failed(record) for _ in range(2)]
+        settings.AFTERSAVE = {"MAY": lambda user, action, task: task.pk != tasks[0].pk}
+        assert "Retry all failed of this record" in page(client, record)
+        settings.AFTERSAVE = {"MAY": lambda user, action, task: False}
+        assert "Retry all failed of this record" not in page(client, record)
+
     def test_who_may_not_retry_is_refused(self, record):
         failed(record)
         response = staff("view_task").post(address_of(record, "record-retry"))
@@ -430,6 +462,11 @@ class TestTheAddressForHostPages:
     def test_without_pages_it_says_so(self, record):
         with pytest.raises(NoReverseMatch):
             record.tasks.admin_url()
+
+
+def test_where_everything_moves_however_much_goes_on_nothing_else_is_said(client, record):
+    assert 'data-busy=""' in page(client, record)
+    assert 'data-busy="(more than 100' in text_of(client.get(ROOT))
 
 
 def test_who_may_not_see_tasks_gets_no_page(record):

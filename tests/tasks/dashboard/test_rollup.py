@@ -15,6 +15,7 @@ from tasks.dashboard.rollup import rollup_html, rollup_text
 from tasks.models import Task
 from tests.tasks.admin_rows import in_state, messages_of, staff, text_of
 from tests.workload.models import (
+    Article,
     ChildRecord,
     Day,
     Moment,
@@ -52,7 +53,7 @@ KEYS = [
 
 
 site, bare = admin.AdminSite("admin"), admin.AdminSite("bare")
-for model in (Record, ProxyRecord, ChildRecord, Parcel, *(model for model, _keys in KEYS)):
+for model in (Article, Record, ProxyRecord, ChildRecord, Parcel, *(model for model, _keys in KEYS)):
     site.register(model, WithTasks)
 site.register(Task, OwnTaskAdmin)
 bare.register(Record, Edited)
@@ -104,6 +105,11 @@ class TestTheColumn:
     def test_it_works_for_any_kind_of_key_and_for_children(self, client, model):
         in_state("failed", record=model.objects.create())
         assert cells(listed(client, model)) == ["0 of 1 done ✕ 1 failed"]
+
+    def test_a_key_that_no_task_can_keep_does_not_break_the_list(self, client):
+        in_state("failed", record=Article.objects.create(slug="short"))
+        Article.objects.create(slug="x" * 100)
+        assert sorted(cells(listed(client, Article))) == ["0 of 1 done ✕ 1 failed", "–"]
 
     def test_a_list_that_is_edited_in_place_has_it_too(self, client):
         record = Record.objects.create(name="before")

@@ -9,10 +9,11 @@ from orders.models import Order
 from tasks import enqueue, handler
 from tasks.admin import TaskAdminMixin
 from tasks.dashboard.finding import find_records, record_condition
+from tasks.dashboard.records import key_of
 from tasks.dashboard.viewer import Viewer
 from tasks.models import SearchKey, Task
 from tests.tasks.admin_rows import EVERYTHING, in_state, page_of, staff, text_of
-from tests.workload.models import Parcel, Record
+from tests.workload.models import Account, ChildRecord, Parcel, Record
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -26,12 +27,17 @@ class OrderAdmin(admin.ModelAdmin):
         return super().get_queryset(request).exclude(customer="hidden")
 
 
+class AccountAdmin(admin.ModelAdmin):
+    search_fields = ["name"]
+
+
 class OwnTaskAdmin(TaskAdminMixin, admin.ModelAdmin):
     pass
 
 
 site = admin.AdminSite("admin")
 site.register(Order, OrderAdmin)
+site.register(Account, AccountAdmin)
 site.register(Task, OwnTaskAdmin)
 urlpatterns = [path("admin/", site.urls)]
 
@@ -66,8 +72,21 @@ def listed(client, text):
 
 
 class TestOneHitOpensAtOnce:
-    @pytest.mark.parametrize("text", ["#{pk}", " #{pk} "])
-    def test_a_task_by_its_number(self, client, text):
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "#{pk}",
+            " #{pk} ",
+            "Task {pk}",
+            "task #{pk}",
+            "Do it #{pk}",
+            "do it  #{pk}",
+            "shop.do #{pk}",
+            "tasks.task/{pk}",
+        ],
+    )
+    def test_a_task_by_its_number_and_as_pages_name_it(self, client, text):
+        handler("shop.do", title="Do it")(print)
         task = enqueue("shop.do")
         assert found_at(client, text.format(pk=task.pk)) == page_of(task)
 
@@ -83,6 +102,13 @@ class TestOneHitOpensAtOnce:
     def test_a_record_by_its_key(self, client, text):
         wanted = order()
         assert found_at(client, text.format(pk=wanted.pk)) == page_of_record(wanted)
+
+    def test_a_record_that_has_tasks_though_its_model_declares_none(self, client):
+        wanted, other = (Account.objects.create(name=name) for name in ("Acme", "Bolt"))
+        assert "Nothing was found" in listed(client, "Acme")
+        enqueue("shop.do", record=other)
+        assert found_at(client, "Acme") == page_of_record(wanted)
+        assert "<dt>Account</dt><dd>key, name</dd>" in listed(client, "")
 
     def test_a_record_without_an_admin_page_by_its_key(self, client):
         parcel = Parcel.objects.create()
@@ -139,6 +165,14 @@ class TestSeveralHitsAreListed:
         assert shown.count("/record/orders/order/") == 50
         assert "Only the first 50 are shown" in shown
 
+    def test_at_most_50_tasks_of_a_key(self, client):
+        handler("shop.keyed", search=["customer"])(print)
+        for _ in range(60):
+            enqueue("shop.keyed", {"customer": "K-17"})
+        shown = listed(client, "K-17")
+        assert shown.count('<li class="af-row" id="af-task-') == 50
+        assert "Only the first 50 are shown" in shown
+
     def test_the_number_of_queries_does_not_grow(self, client, django_assert_max_num_queries):
         for n in range(60):
             order(number=f"N{n}")
@@ -168,6 +202,24 @@ class TestNothingFound:
         order()
         shown = listed(client, text)
         assert "<script>alert" not in shown
+
+    def test_a_number_that_no_key_can_be_is_none_of_a_row_with_another_rows_key(self):
+        assert key_of(ChildRecord, "17") == 17
+        assert key_of(ChildRecord, "9" * 30) is None
+
+    @pytest.mark.parametrize("text", ["#{pk}", "Another #{pk}", "Order #{pk}", "Task of {pk}"])
+    def test_a_number_after_another_name_is_not_the_task(self, client, text):
+        task = enqueue("shop.do")
+        shown = client.get(ADDRESS, {"q": text.format(pk=task.pk)})
+        assert (shown.status_code == 302) == text.startswith("#")
+
+    def test_a_model_that_takes_no_such_text_does_not_keep_others_from_being_found(
+        self, client, monkeypatch
+    ):
+        monkeypatch.setattr(OrderAdmin, "search_fields", ["total__gte", "created__year"])
+        wanted = enqueue("shop.do")
+        assert "Nothing was found" in listed(client, "ann@example.com")
+        assert found_at(client, f"#{wanted.pk}") == page_of(wanted)
 
 
 class TestRights:
@@ -208,6 +260,14 @@ class TestRights:
         browser = staff(*EVERYTHING)
         for text in (f"#{hidden.pk}", "K-17", str(hidden.object_id), f"parcel {hidden.object_id}"):
             assert "Nothing was found" in listed(browser, text)
+
+    def test_tasks_inside_the_scope_are_found_behind_many_outside(self, client, settings):
+        settings.AFTERSAVE = {"VISIBLE_TASKS": lambda user, tasks: tasks.filter(queue="mine")}
+        handler("shop.keyed", search=["customer"])(print)
+        mine = enqueue("shop.keyed", {"customer": "K-17"}, queue="mine")
+        for _ in range(110):
+            enqueue("shop.keyed", {"customer": "K-17"})
+        assert found_at(client, "K-17") == page_of(mine)
 
 
 class TestTheCondition:

@@ -7,9 +7,10 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from tasks import enqueue
+from tasks.dashboard.versions import versions
 from tasks.models import Task, TaskEvent
 from tests.tasks.admin_rows import EVERYTHING, LIST, in_state, messages_of, staff, text_of
-from tests.tasks.tools import finish
+from tests.tasks.tools import finish, threads
 
 pytestmark = pytest.mark.django_db
 
@@ -27,9 +28,15 @@ def client() -> Client:
     return staff(*EVERYTHING)
 
 
+def ticked(tasks) -> list[str]:
+    """What the boxes of these tasks send, on a page that is loaded now."""
+    known = versions(Task.objects.filter(pk__in=[task.pk for task in tasks]))
+    return [f"{pk}:{version}" for pk, version in known.items()]
+
+
 def press(client, name, tasks, reason="because", **form):
-    ticked = {"ticked": [task.pk for task in tasks], f"reason-{name}-selected": reason}
-    return client.post(f"{LIST}selected/{name}/", {**ticked, "next": LIST, **form}, follow=True)
+    form = {"ticked": ticked(tasks), f"reason-{name}-selected": reason, "next": LIST, **form}
+    return client.post(f"{LIST}selected/{name}/", form, follow=True)
 
 
 def shown(task: Task) -> str:
@@ -107,7 +114,7 @@ class TestTheWayBack:
     def test_takes_back_what_was_done_and_nothing_else_that_is_ticked(self, client):
         tasks, other = [in_state("failed") for _ in range(2)], in_state("due")
         response = press(client, "retry", [*tasks, other])
-        form = {"ticked": [other.pk], "next": LIST}
+        form = {"ticked": ticked([other]), "next": LIST}
         back = client.post(self.address(response), form, follow=True)
         assert messages_of(back)[0].startswith("2 cancelled. ")
         assert [shown(task) for task in (*tasks, other)] == ["cancelled", "cancelled", "due"]
@@ -139,7 +146,9 @@ class TestTheWayBack:
         assert client.post(f"{LIST}selected/retry/?undo={undo}").status_code == 400
 
 
-@pytest.mark.parametrize("ids", [["1 OR 1=1"], ["x"], ["9" * 30], [str(n) for n in range(501)]])
+@pytest.mark.parametrize(
+    "ids", [["1 OR 1=1"], ["x"], [":failed.1.1.0"], ["9" * 30], [str(n) for n in range(501)]]
+)
 def test_ids_that_are_none_or_too_many_are_refused(client, ids):
     address = f"{LIST}selected/retry/"
     assert client.post(address, {"ticked": ids}).status_code == 400
@@ -155,13 +164,71 @@ def test_get_answers_405(client):
 
 
 def test_the_page_costs_few_queries_however_many_are_ticked(client, django_assert_max_num_queries):
-    tasks = [in_state("failed") for _ in range(60)]
+    ticks = ticked([in_state("failed") for _ in range(60)])
     address = f"{LIST}selected/retry/"
     with django_assert_max_num_queries(25):
-        client.post(address, {"ticked": [task.pk for task in tasks]})
+        client.post(address, {"ticked": ticks})
     assert LogEntry.objects.count() == 60
 
 
 def test_what_a_person_typed_is_text(client):
     response = press(client, "cancel", [in_state("due")], "<script>alert(1)</script>")
     assert "<script>alert" not in text_of(response)
+
+
+class TestAnOldPage:
+    def test_pressed_twice_it_acts_once_however_soon_the_tasks_are_through(self, client):
+        task, other = in_state("completed"), in_state("completed")
+        form = {"ticked": ticked([task, other])}
+        assert messages_of(press(client, "run_again", [], **form))[0].startswith("2 run again. ")
+        finish(Task.objects.get(pk=task.pk))
+        (said,) = messages_of(press(client, "run_again", [], **form))
+        assert said == (
+            "0 run again, 2 skipped: 1 has moved on since this page was loaded, 1 is due. "
+            "Meanwhile acted on by: ann."
+        )
+        assert TaskEvent.objects.filter(action="run_again").count() == 2
+        assert [shown(task), shown(other)] == ["completed", "due"]
+
+    def test_hears_who_was_faster_and_does_the_rest(self, client):
+        tasks = [in_state("failed") for _ in range(3)]
+        TaskEvent.objects.create(task=tasks[0], who="eve", action="x")  # long ago
+        form = {"ticked": ticked(tasks)}
+        tasks[1].retry(by="bob")
+        finish(tasks[1], "failed")
+        tasks[2].complete(by="zoe")
+        (said,) = messages_of(press(client, "retry", [], **form))
+        assert said.startswith(
+            "1 retried, 2 skipped: 1 has moved on since this page was loaded, 1 is completed. "
+            "Meanwhile acted on by: bob, zoe. "
+        )
+        assert [shown(task) for task in tasks] == ["due", "failed", "completed"]
+
+    @pytest.mark.parametrize("version", ["", "failed", "failed.1.1." + "9" * 5000, "ä:b"])
+    def test_a_box_that_does_not_say_what_was_seen_does_nothing(self, client, version):
+        task = in_state("failed")
+        (said,) = messages_of(press(client, "retry", [], ticked=[f"0{task.pk}:{version}"]))
+        assert said == "0 retried, 1 skipped: 1 has moved on since this page was loaded."
+        assert shown(task) == "failed"
+
+    def test_the_boxes_of_the_list_say_what_was_seen(self, client):
+        task = in_state("failed")
+        assert f'name="ticked" value="{ticked([task])[0]}"' in text_of(client.get(LIST))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_people_who_press_at_once_one_does_it_and_the_other_hears_who_was_first():
+    tasks = [in_state("failed") for _ in range(3)]
+    browsers = {name: staff(*EVERYTHING, name=name) for name in ("ann", "bob")}
+    form = {"ticked": ticked(tasks)}
+    with threads(2) as run:
+        pressed = {
+            name: run(lambda one: press(one, "retry", [], **form), browser)
+            for name, browser in browsers.items()
+        }
+        said = {name: text_of(future.result(60)) for name, future in pressed.items()}
+    (who,) = set(TaskEvent.objects.values_list("who", flat=True))
+    assert TaskEvent.objects.count() == len(tasks)
+    (loser,) = set(browsers) - {who}
+    assert "3 retried." in said[who]
+    assert f"0 retried, 3 skipped: 3 are due. Meanwhile acted on by: {who}." in said[loser]

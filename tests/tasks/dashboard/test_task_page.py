@@ -6,12 +6,19 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Permission, User
-from django.utils import timezone
+from django.http import QueryDict
+from django.utils import timezone, translation
+from django.utils.translation import gettext_lazy
 
 from orders.models import Order
 from tasks import enqueue, handler
+from tasks.dashboard.display import exact
+from tasks.dashboard.pages.task import TaskPage
+from tasks.dashboard.viewer import Viewer
 from tasks.models import Failure, LogLine, Queue, Task, TaskEvent, Worker
+from tasks.queues import pause
 from tests.tasks.admin_rows import (
     EVERYTHING,
     LIST,
@@ -22,6 +29,8 @@ from tests.tasks.admin_rows import (
     staff,
     text_of,
 )
+from tests.tasks.tools import finish
+from tests.workload.models import Record
 
 pytestmark = pytest.mark.django_db
 
@@ -242,6 +251,10 @@ def test_progress_is_shown_while_it_runs_and_whatever_was_stored(client):
     for value, shown in (({"done": 3, "total": 8}, "3 of 8"), ({"done": 5, "total": None}, "5")):
         Task.objects.filter(pk=task.pk).update(progress_value=value)
         assert f"<span>{shown}</span>" in text_of(client.get(page_of(task)))
+    numbers = {"done": 1_234_567, "total": 20_000_000}, {"done": 0.25, "total": 1.0}
+    for value, shown in zip(numbers, ("1,234,567 of 20,000,000", "0.25 of 1"), strict=True):
+        Task.objects.filter(pk=task.pk).update(progress_value=value)
+        assert f"<span>{shown}</span>" in text_of(client.get(page_of(task)))
     for value in ("<b>", [1], {"done": "<b>"}, {"done": True}):
         Task.objects.filter(pk=task.pk).update(progress_value=value)
         assert "<progress" not in text_of(client.get(page_of(task)))
@@ -310,6 +323,43 @@ class TestScope:
         page = text_of(client.get(page_of(task)))
         assert "hidden." not in page
 
+    def test_what_it_waits_for_outside_the_scope_has_neither_number_nor_state(self, client):
+        hidden = enqueue("hidden.before", queue="other")
+        task = enqueue("shop.do", queue="mine", after=[hidden])
+        finish(hidden, "failed")
+        page = text_of(client.get(page_of(task)))
+        assert "It waits for other tasks." in page
+        assert "which failed" not in page
+        assert page_of(hidden) not in page
+
+
+def test_all_times_of_the_reason_can_be_made_local(client):
+    pause("default", "crm", by="eve")
+    page = text_of(client.get(page_of(in_state("later", queue="crm"))))
+    assert '<div class="af-warn"><div class="af-why">' in page
+    reason = page[page.index('<div class="af-why">') :]
+    assert reason[: reason.index("</p>")].count("<time datetime=") == 2
+
+
+def test_what_it_waits_for_is_heard_of_in_other_queues_too(client):
+    before = enqueue("shop.before", queue="before")
+    task = enqueue("shop.do", queue="mine", after=[before])
+    enqueue("shop.after", queue="after", after=[task])
+    request = client.get(page_of(task)).wsgi_request
+    shown = TaskPage(Viewer(request, admin.site), {"task_id": task.pk}, QueryDict())
+    assert set(shown.queues()) == {"before", "mine", "after"}
+
+
+def test_a_title_may_be_translated_when_it_is_shown(client):
+    handler("shop.lazy", title=gettext_lazy("Password"))(print)
+    record = Record.objects.create()
+    task = in_state("due", "shop.lazy", record=record)
+    in_state("due", "shop.lazy", record=record)
+    address = f"{LIST}record/workload/record/{record.pk}/"
+    with translation.override("de"):
+        assert f"Passwort #{task.pk}" in text_of(client.get(page_of(task)))
+        assert "Passwort, Passwort" in text_of(client.get(address))
+
 
 class TestTheRecord:
     def test_its_title_leads_to_all_its_tasks_and_to_its_own_page(self):
@@ -351,6 +401,17 @@ class TestTheTicket:
         assert "hunter2" not in ticket
         assert "<" not in ticket
         assert 'data-af-copy="af-ticket-text"' in page
+
+    def test_it_says_why_the_task_does_not_run_with_all_times_and_their_zone(self, client):
+        pause("default", "crm", by="eve", reason="CRM is down, token=abc123")
+        task = in_state("later", queue="crm")
+        page = text_of(client.get(page_of(task)))
+        ticket = page[page.index('id="af-ticket-text"') :]
+        assert f"shop.do #{task.pk} (shop.do): later, attempts 0 of 5, queue crm: It runs" in ticket
+        paused = Queue.objects.get(name="crm").paused_at
+        assert exact(task.run_at) in ticket
+        assert exact(paused) in ticket
+        assert "CRM is down, token=[redacted]" in ticket
 
     def test_it_names_the_record(self, client):
         order = Order.objects.create(customer="Ann", email="ann@example.com")
@@ -410,7 +471,5 @@ def test_get_changes_nothing(client):
 
 
 def test_every_part_of_the_page_stands_on_it(client):
-    from tasks.dashboard.pages.task import TaskPage
-
     page = text_of(client.get(page_of(in_state("running"))))
     assert [part for part in TaskPage.parts if page.count(f'id="{part}"') != 1] == []

@@ -7,6 +7,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import F
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -190,6 +191,20 @@ class TestFew:
         assert read(matching(viewer, "state:later")).ids == []
         assert all_pages(matching(viewer, "state:later"))[1].ids == old[2:][::-1]
 
+    def test_what_would_be_found_among_too_many_is_looked_for_in_the_window(
+        self, viewer, monkeypatch
+    ):
+        monkeypatch.setattr(window, "STEPS", (2,))
+        monkeypatch.setattr(window, "WINDOW", 5)
+        (retrying,) = many(1, delay=3600)
+        Task.objects.filter(pk=retrying).update(attempts=2)
+        many(4, delay=3600)
+        assert read(matching(viewer, "state:retrying")) == Found([retrying], total=1)
+        many(1, delay=3600)
+        assert read(matching(viewer, "state:retrying")).ids == []
+        found = all_pages(matching(viewer, "state:retrying"))
+        assert [pk for page in found for pk in page.ids] == [retrying]
+
     def test_a_declared_key_is_found_wherever_its_tasks_lie(self, viewer, monkeypatch):
         handler("crm.push", search=["customer.id"])(lambda task: None)
         monkeypatch.setattr(window, "STEPS", (2,))
@@ -261,6 +276,41 @@ class TestIdAt:
         kept = [ids[0], ids[3], ids[1000], ids[1999]]
         Task.objects.exclude(pk__in=kept).delete()
         assert id_at(start + timedelta(minutes=500), ends()) in range(ids[3] + 1, ids[1000] + 1)
+
+    @pytest.fixture
+    def far_apart(self):
+        """A thousand rows, one a minute, among two billion ids."""
+        start = timezone.now() - timedelta(days=10)
+        tasks = [build("shop.do") for _ in range(1000)]
+        for index, task in enumerate(tasks):
+            task.created_at = start + timedelta(minutes=index)
+        ids = [task.pk for task in enqueue_many(tasks)]
+        Task.objects.update(id=(F("id") - ids[0]) * 100 + ids[-1] + 10**9)
+        for pk, days in ((1, 20), (ids[-1] + 2 * 10**9, 0)):
+            task = build("shop.do")
+            task.created_at = timezone.now() - timedelta(days=days)
+            enqueue_many([task])
+            Task.objects.filter(pk=task.pk).update(id=pk)
+        return list(Task.objects.order_by("pk").values_list("pk", "created_at"))
+
+    def test_nor_is_it_that_most_of_two_billion_are(self, far_apart):
+        for index in (1, 2, 77, 700, 1000, 1001):
+            with CaptureQueriesContext(
+                connection,
+            ) as asked:
+                found = id_at(far_apart[index][1], ends())
+            assert far_apart[index - 1][0] < found <= far_apart[index][0]
+            assert len(asked) <= 10
+
+    def test_a_span_is_found_where_most_ids_are_missing(self, viewer, far_apart):
+        first, last = far_apart[300][1], far_apart[400][1]
+        text = f"created:{first.isoformat()}..{last.isoformat()}"
+        with CaptureQueriesContext(
+            connection,
+        ) as asked:
+            found = read(matching(viewer, text), size=200)
+        assert found.ids == [pk for pk, _at in far_apart[300:400]][::-1]
+        assert len(asked) <= 20
 
     def test_one_task_that_was_built_long_before_it_was_written_misleads_nobody(self):
         start = timezone.now() - timedelta(days=10)
