@@ -219,7 +219,7 @@ def _change(task: Task, data: dict[str, Any], way: Move, deed: Deed) -> TaskEven
         Task.objects.using(using).filter(pk=row.pk).update(data=data)
         search_keys.renew(using, [row])
         changes = {"difference": difference(before, data), "before": before}
-        moved.events = record(using, [row], deed, **changes)
+        moved.events = record(using, [row], deed, way, **changes)
     task.refresh_from_db(using=_alias(task))
     return moved.events[task.pk]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.utils import timezone
 
 from tasks import bell
 from tasks.actions import name_of
 from tasks.exceptions import QueueCannotBePaused, QueueUnchanged
 from tasks.handlers import OWN
 from tasks.models import Queue, TaskEvent
+from tasks.models.clock import database_now
 from tasks.text import LONGEST_REASON, clean
 from tasks.transitions import Deed, record_beside
 
@@ -25,7 +25,7 @@ def pause(using: str, queue: str, *, by: object = None, reason: str = "") -> Tas
         row = _locked(using, queue)
         if row.paused_at:
             raise QueueUnchanged(queue, paused=True, by=row.paused_by, at=row.paused_at)
-        row.paused_at = timezone.now()
+        row.paused_at = database_now(using)
         row.paused_by, row.paused_reason = name_of(by), clean(reason, LONGEST_REASON)
         row.save(using=using)
         return record_beside(using, _deed("pause", by, reason), queue=queue)

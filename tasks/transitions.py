@@ -15,12 +15,11 @@ from django.db import IntegrityError, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, F, Value, When
 from django.db.models.sql.compiler import SQLCompiler
-from django.utils import timezone
 
 from tasks import bell, page_bell, signals
 from tasks.exceptions import AftersaveError, TransitionRefused, UniqueKeyTaken
-from tasks.models import BulkAction, Incident, Prerequisite, State, Task, TaskEvent
-from tasks.models.clock import DatabaseNow
+from tasks.models import FINAL, BulkAction, Incident, Prerequisite, State, Task, TaskEvent
+from tasks.models.clock import DatabaseNow, database_now
 from tasks.settle import settle_by_hand, waiting_below
 from tasks.text import LONGEST_REASON, clean, one_line
 
@@ -56,6 +55,11 @@ class Move:
         """Whether finished tasks become live ones."""
         return self.write is write_retry
 
+    @property
+    def leaves_state(self) -> bool:
+        """Whether tasks come to another state."""
+        return self.runs_again or self.ends is not None
+
 
 @dataclass
 class Moved:
@@ -72,7 +76,7 @@ def move(using: str, ids: Collection[int], way: Move, deed: Deed) -> Moved:
         rows = lock(using, ids, way)
         moved = Moved(gone=set(ids) - rows.keys())
         done = write(using, rows.values(), way, deed, moved)
-        moved.events = record(using, done, deed)
+        moved.events = record(using, done, deed, way)
     return moved
 
 
@@ -215,10 +219,20 @@ def write_completed(using: str, rows: list[Task], line: str) -> None:
     settle_by_hand(using, [row.pk for row in rows], State.COMPLETED, line)
 
 
-def record(using: str, rows: Sequence[Task], deed: Deed, **changes: Any) -> dict[int, TaskEvent]:
-    """Write one event for each task; listeners hear of them after the commit."""
-    now = timezone.now()
-    events = [_event(deed, task=row, at=now, **changes) for row in rows]
+def record(
+    using: str, rows: Sequence[Task], deed: Deed, way: Move, **changes: Any
+) -> dict[int, TaskEvent]:
+    """Write one event for each task; listeners hear of them after the commit.
+
+    ``rows`` are as they were before.
+    """
+    if not rows:
+        return {}
+    now = database_now(using)
+    events = [
+        _event(deed, task=row, at=now, ended=end_of(row) if way.leaves_state else None, **changes)
+        for row in rows
+    ]
     if len(events) == 1:
         events[0].save(using=using, force_insert=True)
     else:
@@ -232,7 +246,7 @@ def record_beside(
     using: str, deed: Deed, *, queue: str = "", about: BulkAction | None = None
 ) -> TaskEvent:
     """Write the event of what was done to no task: to a queue, an incident or a bulk action."""
-    event = _event(deed, queue=queue, about=about)
+    event = _event(deed, at=database_now(using), queue=queue, about=about)
     event.save(using=using, force_insert=True)
     page_bell.changed_after_commit(using, [page_bell.ANY])
     _announce(using, [event])
@@ -248,6 +262,16 @@ def _event(deed: Deed, **columns: Any) -> TaskEvent:
         incident=deed.incident,
         **columns,
     )
+
+
+def end_of(row: Task) -> dict[str, Any] | None:
+    """How ``row`` has ended, None where it has not or its failures tell it."""
+    if row.state not in FINAL or row.fingerprint:
+        return None
+    known = {name: getattr(row, name) for name in ("state", "reason", "attempts", "lease")}
+    times = {name: getattr(row, name) for name in ("started_at", "finished_at")}
+    isoformat = {name: moment and moment.isoformat() for name, moment in times.items()}
+    return {**known, **isoformat, "worker_id": row.worker_id}
 
 
 def _announce(using: str, events: Iterable[TaskEvent]) -> None:

@@ -5,6 +5,7 @@ One story over all tasks of a record, or over one; five queries whatever their n
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections import defaultdict
@@ -68,8 +69,10 @@ class _Teller:
             yield self._worker_lost(line)
         for event in self.events:
             yield self._acted(event)
+        yield from self._earlier_ends()
         for task in self.tasks.values():
-            yield from self._now(task)
+            told = task.pk in self.last_failure
+            yield from self._ended(task, self.last_act.get(task.pk), is_failure_told=told)
 
     # What is read of the database
 
@@ -96,6 +99,7 @@ class _Teller:
     def _workers(self) -> dict[int, str]:
         ids = {failure.worker_id for failure in self.failures}
         ids |= {task.worker_id for task in self.tasks.values()}
+        ids |= {event.ended["worker_id"] for event in self.events if event.ended}
         rows = Worker.objects.using(self._using).filter(pk__in=[pk for pk in ids if pk])
         return {worker.pk: str(worker) for worker in rows.only("host", "pid")}
 
@@ -193,17 +197,25 @@ class _Teller:
             event=event,
         )
 
-    def _now(self, task: Task) -> Iterator[Entry]:
-        """How the last attempt ended, where no failure and no member of staff tells it."""
-        by_hand = self.last_act.get(task.pk)
-        if task.state == State.COMPLETED and not (task.reason and by_hand == "complete"):
-            yield self._ended(task, _completed_sentence(task))
-        elif task.state == State.CANCELLED and by_hand != "cancel":
-            yield self._ended(task, _cancelled_sentence(task))
-        elif task.state == State.FAILED and task.pk not in self.last_failure:
-            yield self._ended(task, _("Failed: %(why)s") % {"why": one_sentence(task.reason)})
+    def _earlier_ends(self) -> Iterator[Entry]:
+        """How tasks had ended before staff made them run again, or end otherwise."""
+        last_act: dict[int | None, str] = {}
+        for event in reversed(self.events):
+            if event.ended:
+                task = _as_it_ended(self.tasks[event.task_id or 0], event.ended)
+                yield from self._ended(task, last_act.get(event.task_id), is_failure_told=False)
+            last_act[event.task_id] = event.action
 
-    def _ended(self, task: Task, sentence: str) -> Entry:
+    def _ended(self, task: Task, by_hand: str | None, *, is_failure_told: bool) -> Iterator[Entry]:
+        """How the last attempt ended, where no failure and no member of staff tells it."""
+        if task.state == State.COMPLETED and not (task.reason and by_hand == "complete"):
+            yield self._end(task, _completed_sentence(task))
+        elif task.state == State.CANCELLED and by_hand != "cancel":
+            yield self._end(task, _cancelled_sentence(task))
+        elif task.state == State.FAILED and not is_failure_told:
+            yield self._end(task, _("Failed: %(why)s") % {"why": one_sentence(task.reason)})
+
+    def _end(self, task: Task, sentence: str) -> Entry:
         at = task.finished_at or task.created_at
         ran = task.state == State.COMPLETED and not task.reason
         return Entry(
@@ -215,6 +227,14 @@ class _Teller:
             task=task,
             small=self._circumstances(task.started_at, at, task.worker_id) if ran else [],
         )
+
+
+def _as_it_ended(task: Task, ended: dict[str, Any]) -> Task:
+    then = copy.copy(task)
+    for name, value in ended.items():
+        is_time = name.endswith("_at") and value
+        setattr(then, name, datetime.fromisoformat(value) if is_time else value)
+    return then
 
 
 def _created_sentence(rule: str, origin: int | None, *, count: int) -> str:

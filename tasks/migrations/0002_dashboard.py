@@ -158,6 +158,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='taskevent',
+            name='ended',
+            field=models.JSONField(null=True),
+        ),
+        migrations.AddField(
+            model_name='taskevent',
             name='queue',
             field=tasks.models.fields.KeyField(default='', max_length=64),
         ),

@@ -62,8 +62,9 @@ class TaskEvent(models.Model):
     """What a person or a program did to a task, a queue or an incident, and why.
 
     ``difference`` is what was changed, redacted, for people; ``before`` is the old data as it was,
-    for *Restore*, and is never shown. ``bulk`` is the bulk action that did it to one of many tasks;
-    ``about`` the one that somebody started, paused or cancelled.
+    for *Restore*, and is never shown. ``ended``: how the task had ended that it made run again, or
+    end otherwise, see ``tasks.transitions.end_of``. ``bulk`` is the bulk action that did it to one
+    of many tasks; ``about`` the one that somebody started, paused or cancelled.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -84,6 +85,7 @@ class TaskEvent(models.Model):
     reason = models.TextField(default="")
     difference = models.JSONField(null=True)
     before = models.JSONField(null=True)
+    ended = models.JSONField(null=True)
 
     class Meta:
         default_permissions = ()

@@ -11,8 +11,10 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from tasks import build, enqueue, handler
+from tasks.actions import many
 from tasks.dashboard.live.render import database_time
-from tasks.models import FINAL, LIVE, State, Task
+from tasks.models import FINAL, LIVE, Queue, State, Task, TaskEvent
+from tasks.queues import pause
 from tests.tasks.tools import finish, start
 
 pytestmark = pytest.mark.django_db
@@ -112,8 +114,26 @@ def test_the_databases_clock_agrees_with_ours_where_times_have_no_zone(settings:
     task = finish(enqueue("math.add"))
     assert task.finished_at is not None
     assert abs(task.finished_at - timezone.now()) < timedelta(seconds=30)
+    task.retry()
+    assert abs(task.events.get().at - timezone.now()) < timedelta(seconds=30)
     said = datetime.fromisoformat(database_time())
     assert abs(said - datetime.now(UTC)) < timedelta(seconds=30)
+
+
+def test_a_host_whose_clock_is_wrong_tells_the_databases_time_of_what_staff_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or the story of a task, on which several hosts write, would be out of order."""
+    tasks = [finish(enqueue("math.add")) for _ in range(2)]
+    right = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: right() - timedelta(hours=1))
+    tasks[0].retry()
+    many("default", [task.pk for task in tasks], "cancel", by="ann", reason="Not now.")
+    pause("default", "crm", by="ann", reason="It is down.")
+    moments = list(TaskEvent.objects.values_list("at", flat=True))
+    assert len(moments) == 3
+    for moment in [*moments, Queue.objects.get(name="crm").paused_at]:
+        assert abs(moment - right()) < timedelta(seconds=30)
 
 
 def test_no_migration_is_missing(settings: Any) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC
 
-from django.conf import settings
-from django.db import connections, router
+from django.db import router
 from django.http import QueryDict
 from django.utils import timezone
 
@@ -17,7 +15,7 @@ from tasks.dashboard.live.tickets import Ticket
 from tasks.dashboard.page import Rendering, pages
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Task
-from tasks.models.clock import DatabaseNow
+from tasks.models.clock import database_now
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,6 @@ def database_of_pages() -> str:
 
 def database_time() -> str:
     """The database's clock, as ISO 8601 in UTC."""
-    using = database_of_pages()
-    compiler = Task.objects.using(using).query.get_compiler(using)
-    sql, params = compiler.compile(DatabaseNow())
-    with connections[using].cursor() as cursor:
-        cursor.execute(f"SELECT {sql}", params)
-        found: Any = cursor.fetchone()[0]
-    moment = datetime.fromisoformat(found) if isinstance(found, str) else found
-    zone = UTC if settings.USE_TZ else timezone.get_default_timezone()
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-    return str(aware.astimezone(UTC).isoformat(timespec="microseconds"))
+    moment = database_now(database_of_pages())
+    aware = moment if moment.tzinfo else timezone.make_aware(moment)
+    return aware.astimezone(UTC).isoformat(timespec="microseconds")

@@ -37,6 +37,8 @@ COLUMNS = (
 DATA_COLUMNS = ("data", "result")
 _UNSEEN = ("context", "progress_value")
 
+#: Excel takes a file without it for one of its own code page.
+BOM = "\ufeff"
 #: What a spreadsheet takes for the beginning of a formula, also in its wide forms.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 
@@ -77,7 +79,7 @@ def _lines(match: Match, language: str | None) -> Iterator[str]:
 
 def _pieces(match: Match) -> Iterator[str]:
     columns = [*COLUMNS, *(DATA_COLUMNS if match.viewer.sees_data else ())]
-    yield _written([columns])
+    yield BOM + _written([columns])
     left, before, cut = MOST_ROWS, None, ""
     while not cut:
         found = read(match, before=before, size=min(CHUNK, left))

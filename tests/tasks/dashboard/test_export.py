@@ -1,6 +1,7 @@
 """A filtered list as CSV."""
 
 import asyncio
+import codecs
 import csv
 import io
 import re
@@ -28,7 +29,7 @@ ADDRESS = f"{LIST}export.csv"
 def text_of(response):
     assert response.status_code == 200
     assert response["Content-Type"].startswith("text/csv; charset=utf-8")
-    return b"".join(response).decode()
+    return b"".join(response).decode("utf-8-sig")
 
 
 def rows_of(response):
@@ -55,6 +56,11 @@ def test_it_holds_what_the_list_finds_newest_first(client):
 
 def test_it_is_a_file_named_after_the_day(client):
     assert 'attachment; filename="tasks-20' in client.get(ADDRESS)["Content-Disposition"]
+
+
+def test_excel_reads_it_as_utf_8(client):
+    in_state("failed")
+    assert b"".join(client.get(ADDRESS)).startswith(codecs.BOM_UTF8 + b"id,")
 
 
 def test_data_are_only_in_the_file_of_who_may_see_them(client):

@@ -17,7 +17,7 @@ from tasks import enqueue, handler
 from tasks.dashboard.display import exact
 from tasks.dashboard.pages.task import TaskPage
 from tasks.dashboard.viewer import Viewer
-from tasks.models import Failure, LogLine, Queue, Task, TaskEvent, Worker
+from tasks.models import Failure, LogLine, Queue, State, Task, TaskEvent, Worker
 from tasks.queues import pause
 from tests.tasks.admin_rows import (
     EVERYTHING,
@@ -29,7 +29,8 @@ from tests.tasks.admin_rows import (
     staff,
     text_of,
 )
-from tests.tasks.tools import finish
+from tests.tasks.failing import fail
+from tests.tasks.tools import WORKER, finish
 from tests.workload.models import Record
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +47,11 @@ def log(task, text, **more):
     return LogLine.objects.create(
         task=task, text=text, **{"attempt": 1, "at": timezone.now(), "level": 20, **more}
     )
+
+
+def story_of(response):
+    """Its time line alone: a ticket says the same once more."""
+    return re.search(r'<ol class="af-story">.*?</ol>', text_of(response), re.DOTALL)[0]
 
 
 def no_task_outside(user, queryset):
@@ -244,6 +250,43 @@ def test_how_the_last_attempt_ended_is_told(client):
         state="cancelled", due=False, finished_at=timezone.now(), reason="record deleted"
     )
     assert "Cancelled: record deleted" in text_of(client.get(page_of(gone)))
+
+
+def test_how_earlier_attempts_ended_is_told_when_it_runs_again(client):
+    worker = Worker.objects.create(id=WORKER, host="web-3", pid=17, threads=1, coroutines=1)
+    task = finish(enqueue("shop.do"))
+    Task.objects.filter(pk=task.pk).update(started_at=task.finished_at - timedelta(seconds=1.5))
+    task.run_again(by="ann", reason="The mail was lost.")
+    finish(task, State.CANCELLED, reason="no stock")
+    task.retry(by="bob")
+    task.cancel(by="bob", reason="Not now.")
+    task.retry(by="bob")
+    fail(task)
+    task.retry(by="cid")
+    finish(task)
+    story = story_of(client.get(page_of(task)))
+    places = []
+    for sentence in (
+        "Completed in attempt 1.",
+        f"after 1.50 s · on {worker}",
+        "The mail was lost.",
+        "Cancelled: no stock",
+        "Not now.",
+        "Attempt 3 failed",
+        "Completed in attempt 4.",
+    ):
+        assert story.count(sentence) == 1, sentence
+        places.append(story.index(sentence))
+    assert places == sorted(places)
+    assert "Cancelled: cancelled by bob" not in story
+
+
+def test_a_task_that_keeps_its_end_tells_it_once(client):
+    task = finish(enqueue("shop.do"), State.CANCELLED, reason="no stock")
+    task.change_data({"to": "ann@example.com"}, by="ann", reason="A new address.")
+    assert story_of(client.get(page_of(task))).count("Cancelled: no stock") == 1
+    task.complete(by="ann", reason="Sent by hand.")
+    assert story_of(client.get(page_of(task))).count("Cancelled: no stock") == 1
 
 
 def test_progress_is_shown_while_it_runs_and_whatever_was_stored(client):
