@@ -31,7 +31,7 @@ SOCKETS = 19
 OTHERS_A_SECOND = 1000
 PAUSE = 0.3
 WARM_UP = 5.0
-DRAINED = 100_000
+DRAINED = 250_000
 PATH = "/admin/tasks/task/?q=queue:marked"
 TEMPLATE = "template live"
 
