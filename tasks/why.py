@@ -100,6 +100,8 @@ class _Known:
     paused: dict[str, Queue] = field(default_factory=dict)
     workers: dict[int, Worker] = field(default_factory=dict)
     living: dict[int, Worker] = field(default_factory=dict)
+    # What they serve: all of them, or those with slots for sync (False) or async handlers (True).
+    serving: dict[bool | None, Serving] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         by_state: dict[str, list[Task]] = defaultdict(list)
@@ -122,6 +124,12 @@ class _Known:
             for key, worker in self.workers.items()
             if worker.is_living  # type: ignore[attr-defined]
         }
+        living = self.living.values()
+        self.serving = {
+            None: Serving.by(worker.queues for worker in living),
+            False: Serving.by(worker.queues for worker in living if worker.threads),
+            True: Serving.by(worker.queues for worker in living if worker.coroutines),
+        }
 
     def _open_prerequisites(self, waiting: list[Task]) -> dict[int, list[tuple[int, str]]]:
         links = Prerequisite.objects.using(self.using)
@@ -137,14 +145,6 @@ class _Known:
             if needed in states:
                 found[task_id].append((needed, states[needed]))
         return found
-
-    def serving(self, *, is_async: bool | None = None) -> Serving:
-        """What live workers serve: all of them, or those with slots for this kind of handler."""
-        return Serving.by(
-            worker.queues
-            for worker in self.living.values()
-            if is_async is None or (worker.coroutines if is_async else worker.threads)
-        )
 
 
 def _reason(task: Task, known: _Known) -> Reason:
@@ -236,11 +236,11 @@ def _obstacle(task: Task, known: _Known) -> Reason | None:
             pattern=text % {"name": task.name},
             remedies=(Remedy(kind="advice", text=advice),),
         )
-    if not known.serving().serves(task.queue):
+    if not known.serving[None].serves(task.queue):
         text = _("No live worker serves the queue %(queue)s.") % {"queue": task.queue}
         return Reason(kind="no_worker", pattern=text, remedies=(_start_one(task),))
     # Whatever their options, all workers have room for Aftersave's own.
-    if task.type != OWN and not known.serving(is_async=handler.is_async).serves(task.queue):
+    if task.type != OWN and not known.serving[handler.is_async].serves(task.queue):
         option = "--coroutines 0" if handler.is_async else "--threads 0"
         text = _("No live worker of the queue %(queue)s takes it: all run with %(option)s.")
         values = {"queue": task.queue, "option": option}

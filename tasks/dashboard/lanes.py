@@ -10,7 +10,7 @@ from django.db import connections
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from tasks.alerts import longest_due
+from tasks.causes import longest_due
 from tasks.dashboard import probes
 from tasks.dashboard.display import time_html
 from tasks.dashboard.fleet import Running

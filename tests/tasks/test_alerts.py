@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import set_script_prefix
 from django.utils import timezone
 
-from tasks import alerts, enqueue, incidents, signals
-from tasks.alerts import Cause, watch
+from tasks import alerts, causes, enqueue, incidents, signals
+from tasks.alerts import watch
+from tasks.causes import Cause
 from tasks.checks import check_alerts
 from tasks.conf import Settings
 from tasks.exceptions import InvalidSetting
@@ -127,13 +128,13 @@ def test_what_somebody_deals_with_alerts_nobody(decision: str) -> None:
     fail()
     more = {"until": timezone.now() + HOUR} if decision == "mute" else {}
     assert getattr(incidents, decision)(incident(), by="ann", **more)
-    assert keys(alerts.new_incidents) == []
+    assert keys(causes.new_incidents) == []
 
 
 def test_an_incident_of_last_week_is_no_news() -> None:
     fail()
     Incident.objects.update(first_seen_at=ago(days=2))
-    assert keys(alerts.new_incidents) == []
+    assert keys(causes.new_incidents) == []
 
 
 def test_a_late_queue_is_told_of_each_hour_as_long_as_it_lasts(mailbox: Mailbox) -> None:
@@ -164,31 +165,31 @@ def test_each_queue_may_have_its_own_limit(limit: Any, found: list[str], setting
     due("crm", minutes=12)
     due("mail", minutes=12)
     enqueue("shop.do", queue="fresh")
-    assert keys(alerts.standing_queues) == found
+    assert keys(causes.standing_queues) == found
 
 
 def test_a_paused_queue_alerts_nobody() -> None:
     due("crm", minutes=12)
     Queue.objects.create(name="crm", paused_at=timezone.now())
-    assert keys(alerts.standing_queues) == []
+    assert keys(causes.standing_queues) == []
 
 
 def test_a_queue_without_a_worker_is_told_of_after_a_minute() -> None:
     due("crm", minutes=2)
     due("mail", minutes=0.5)
-    assert keys(alerts.standing_queues) == ["unserved:crm"]
+    assert keys(causes.standing_queues) == ["unserved:crm"]
     worker(1, queues=["mail"])
     worker(2, queues=["crm"], beat=timedelta(minutes=5))
     worker(3, queues=["crm"], stopped_at=timezone.now())
-    assert keys(alerts.standing_queues) == ["unserved:crm"]
-    assert "runworker --queues crm" in alerts.standing_queues("default")[0].text
+    assert keys(causes.standing_queues) == ["unserved:crm"]
+    assert "runworker --queues crm" in causes.standing_queues("default")[0].text
 
 
 @pytest.mark.parametrize("queues", [[], ["mail", "crm"]])
 def test_a_living_worker_that_serves_the_queue_is_enough(queues: list[str]) -> None:
     due("crm", minutes=2)
     worker(1, queues=queues)
-    assert keys(alerts.standing_queues) == []
+    assert keys(causes.standing_queues) == []
 
 
 def test_lost_workers_are_one_alert_for_their_host() -> None:
@@ -216,7 +217,7 @@ def test_several_causes_are_one_mail(mailbox: Mailbox) -> None:
 def test_without_an_address_of_the_site_there_is_no_link_and_a_warning(settings: Any) -> None:
     settings.AFTERSAVE = {"ALERT_TO": [OPS]}
     fail()
-    assert alerts.new_incidents("default")[0].link == ""
+    assert causes.new_incidents("default")[0].link == ""
     assert [found.id for found in check_alerts()] == ["aftersave.W008"]
     settings.AFTERSAVE = {"ALERT_TO": [OPS], "BASE_URL": "https://x.example"}
     assert check_alerts() == []
@@ -228,7 +229,7 @@ def test_without_an_address_of_the_site_there_is_no_link_and_a_warning(settings:
 
 def test_the_command_in_an_alert_can_be_typed_whatever_the_queue_is_called() -> None:
     due("a b; $(x)", minutes=2)
-    (cause,) = alerts.standing_queues("default")
+    (cause,) = causes.standing_queues("default")
     assert cause.text.endswith("python manage.py runworker --queues 'a b; $(x)'")
 
 
@@ -236,14 +237,14 @@ def test_a_path_prefix_is_not_doubled(settings: Any) -> None:
     settings.AFTERSAVE = {"BASE_URL": "https://x.example/shop"}
     try:
         set_script_prefix("/shop/")
-        assert alerts.page_link("overview") == "https://x.example/shop/admin/tasks/task/overview/"
+        assert causes.page_link("overview") == "https://x.example/shop/admin/tasks/task/overview/"
     finally:
         set_script_prefix("/")
-    assert alerts.page_link("overview") == "https://x.example/shop/admin/tasks/task/overview/"
+    assert causes.page_link("overview") == "https://x.example/shop/admin/tasks/task/overview/"
 
 
 def test_a_host_without_our_pages_gets_mails_without_links(settings: Any) -> None:
-    assert alerts.page_link("no_such_page") == ""
+    assert causes.page_link("no_such_page") == ""
 
 
 def test_admins_get_the_mails_unless_others_are_named(settings: Any, mailbox: Mailbox) -> None:
@@ -435,7 +436,7 @@ def test_the_last_worker_is_missed_though_nobody_is_left_to_find_it_dead() -> No
     worker(1, beat=timedelta(seconds=40))
     worker(2, beat=timedelta(days=2))
     worker(3, beat=timedelta(minutes=5), stopped_at=timezone.now())
-    assert keys(alerts.lost_workers) == [], "others may be about to find out"
+    assert keys(causes.lost_workers) == [], "others may be about to find out"
     Worker.objects.filter(pk=1).update(heartbeat_at=ago(hours=3))
     (cause,) = watch("default")
     assert cause.key == "worker-lost:here"
@@ -443,7 +444,7 @@ def test_the_last_worker_is_missed_though_nobody_is_left_to_find_it_dead() -> No
     an_hour_passes()
     assert watch("default") == []
     Worker.objects.filter(pk=1).update(lost_at=timezone.now())
-    assert keys(alerts.lost_workers) == ["worker-lost:here"]
+    assert keys(causes.lost_workers) == ["worker-lost:here"]
     assert watch("default") == [], "a worker that is started now finds it dead: it is known"
 
 

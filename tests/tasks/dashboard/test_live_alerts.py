@@ -5,7 +5,7 @@ import pytest
 from django.db import connection
 
 from tasks import signals
-from tasks.alerts import Cause
+from tasks.causes import Cause
 from tasks.dashboard.live import hub, lookout
 from tests.tasks.dashboard.test_replica import ReadsElsewhere
 from tests.tasks.failing import fail

@@ -250,13 +250,18 @@ class TestTime:
                     assert cursor.fetchone()[0] in ("0", "on")
 
 
+def a_minute_apart(count):
+    """When the first of so many tasks was created, ten days ago, and the ids of all."""
+    start = timezone.now() - timedelta(days=10)
+    tasks = [build("shop.do") for _ in range(count)]
+    for index, task in enumerate(tasks):
+        task.created_at = start + timedelta(minutes=index)
+    return start, [task.pk for task in enqueue_many(tasks)]
+
+
 class TestIdAt:
     def test_a_moment_is_found_by_a_few_questions_by_key(self):
-        start = timezone.now() - timedelta(days=10)
-        tasks = [build("shop.do") for _ in range(1500)]
-        for index, task in enumerate(tasks):
-            task.created_at = start + timedelta(minutes=index)
-        ids = [task.pk for task in enqueue_many(tasks)]
+        start, ids = a_minute_apart(1500)
         known = ends()
         for index in (0, 1, 77, 700, 1499):
             with CaptureQueriesContext(
@@ -268,11 +273,7 @@ class TestIdAt:
         assert id_at(timezone.now(), known) == ids[-1] + 1
 
     def test_missing_ids_are_no_obstacle(self):
-        start = timezone.now() - timedelta(days=10)
-        tasks = [build("shop.do") for _ in range(2000)]
-        for index, task in enumerate(tasks):
-            task.created_at = start + timedelta(minutes=index)
-        ids = [task.pk for task in enqueue_many(tasks)]
+        start, ids = a_minute_apart(2000)
         kept = [ids[0], ids[3], ids[1000], ids[1999]]
         Task.objects.exclude(pk__in=kept).delete()
         assert id_at(start + timedelta(minutes=500), ends()) in range(ids[3] + 1, ids[1000] + 1)
@@ -280,11 +281,7 @@ class TestIdAt:
     @pytest.fixture
     def far_apart(self):
         """A thousand rows, one a minute, among two billion ids."""
-        start = timezone.now() - timedelta(days=10)
-        tasks = [build("shop.do") for _ in range(1000)]
-        for index, task in enumerate(tasks):
-            task.created_at = start + timedelta(minutes=index)
-        ids = [task.pk for task in enqueue_many(tasks)]
+        _start, ids = a_minute_apart(1000)
         Task.objects.update(id=(F("id") - ids[0]) * 100 + ids[-1] + 10**9)
         for pk, days in ((1, 20), (ids[-1] + 2 * 10**9, 0)):
             task = build("shop.do")
