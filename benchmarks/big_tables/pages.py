@@ -11,6 +11,8 @@ from typing import Any
 import django
 
 LIST = "/admin/tasks/task/"
+#: Of these the small table has less than a page.
+SHORT = ("list, retrying", "list, waiting")
 #: Searched through up to 100,000 rows because nothing matches: the most a page may cost.
 BOUNDED = ("list, nothing matches", "list, an error nobody made")
 
@@ -28,6 +30,8 @@ def addresses() -> dict[str, str]:
         "list, due": "state:due",
         "list, running": "state:running",
         "list, later": "state:later",
+        "list, retrying": "state:retrying",
+        "list, waiting": "state:waiting",
         "list, completed": "state:completed",
         "list, a queue": "queue:crm",
         "list, a name": "name:email.*",

@@ -18,7 +18,12 @@ from tasks.models import Task
 LIMIT = 10_000
 SECONDS = 2.0
 #: The partial indexes whose number of entries says how many tasks are shown in a state.
-STATE_INDEXES = {"failed": "tasks_failed", "waiting": "tasks_waiting", "due": "tasks_claim"}
+STATE_INDEXES = {
+    "failed": "tasks_failed",
+    "waiting": "tasks_waiting",
+    "retrying": "tasks_retrying",
+    "due": "tasks_claim",
+}
 
 
 @dataclass(frozen=True)

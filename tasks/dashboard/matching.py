@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -96,10 +96,9 @@ class Match:
         return Task.objects.filter(_all(with_queue if first.state == "due" else [first]))
 
     @property
-    def among(self) -> TaskQuerySet | None:
-        """Which tasks the index of ``few`` looks through, where these may be far more."""
-        first = self._few
-        return None if first is None or first.among is None else Task.objects.filter(first.among)
+    def are_more(self) -> Callable[[int], bool] | None:
+        """Whether ``few`` are more than so many, or more lie beside them; None: count ``few``."""
+        return self._few.are_more if self._few else None
 
     @cached_property
     def _few(self) -> Meaning | None:

@@ -20,10 +20,10 @@ class Meaning:
     """One term, understood.
 
     ``head`` stands for "tasks" in the explanation, ``words`` follow it. ``in_order``: an index
-    gives exactly these in the order of ids. ``few``: they are found by an index as long as they
-    are not too many, nor those ``among`` which it has to look for them. ``keys``: their ids, found
-    in another table by an index in their order. ``keeps``: which of some ids really are meant, to
-    be asked last.
+    gives exactly these in the order of ids. ``few``: an index finds them, in no order, as
+    long as they are not too many. ``are_more``: whether they, or others in that index, are more
+    than so many. ``keys``: their ids, found in another table by an index in their order.
+    ``keeps``: which of some ids really are meant, to be asked last.
     """
 
     condition: Q
@@ -31,7 +31,7 @@ class Meaning:
     head: str = ""
     in_order: bool = False
     few: bool = False
-    among: Q | None = None
+    are_more: Callable[[int], bool] | None = None
     keys: QuerySet[Any, int] | None = None
     since: datetime | None = None
     until: datetime | None = None

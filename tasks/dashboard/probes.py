@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
+from django.db.models import Value
 
 from tasks.models import Task, TaskQuerySet
 
@@ -27,7 +28,8 @@ def counts(questions: Sequence[TaskQuerySet], most: int = MOST_COUNTED) -> list[
     table from its beginning, in the hope of finding enough soon.
     """
     found = [0] * len(questions)
-    limited = [tasks.values("pk")[: most + 1] for tasks in questions]
+    # No column of theirs, so that an index may answer without a look at its rows.
+    limited = [tasks.values(one=Value(1))[: most + 1] for tasks in questions]
     select = "SELECT {number}, COUNT(*) FROM ({sql}) AS part"
     if limited and connections[limited[0].db].vendor == "postgresql":
         select = "SELECT {number}, cardinality(ARRAY({sql}))"

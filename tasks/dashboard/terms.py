@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.contrib.contenttypes.models import ContentType
+from django.db import connections
 from django.db.models import Q
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from tasks.dashboard import probes
 from tasks.dashboard.display import SHOWN_STATES
 from tasks.dashboard.finding import (
     MOST_RECORDS,
@@ -58,12 +60,9 @@ CONDITIONS = {
     "completed": Q(state=State.COMPLETED),
     "cancelled": Q(state=State.CANCELLED),
 }
-#: Their partial indexes are sorted by id.
-IN_ORDER = ("failed", "waiting")
-FEW = ("running", "due", "later", "retrying")
-#: They share an index, sorted by when they run.
-_NOT_DUE = Q(state=State.SCHEDULED, due=False)
-AMONG = {"later": _NOT_DUE, "retrying": _NOT_DUE}
+#: Their indexes are sorted by id; that of the last one only where it is a partial one.
+_IN_ORDER = ("failed", "waiting", "retrying")
+_FEW = ("running", "due", "later", "retrying")
 
 
 def meaning(viewer: Viewer, term: Term, now: datetime, others: Iterable[Term] = ()) -> Meaning:
@@ -79,14 +78,24 @@ def _state(viewer: Viewer, term: Term, now: datetime) -> Meaning:
         words = {str(shown.word).lower(): key for key, shown in SHOWN_STATES.items()}
         near = words.get(wanted) or nearest(wanted, CONDITIONS)
         raise NoMeaning(_unknown(term, near, CONDITIONS))
+    is_partial = connections[viewer.tasks.db].features.supports_partial_indexes
+    in_order = wanted in _IN_ORDER and (is_partial or wanted != "retrying")
     return Meaning(
         condition=CONDITIONS[wanted],
         head=str(HEADS[wanted]),
-        in_order=wanted in IN_ORDER,
-        few=wanted in FEW,
-        among=AMONG.get(wanted),
+        in_order=in_order,
+        few=wanted in _FEW and not in_order,
+        are_more=_more_are_later if wanted == "later" else None,
         state=wanted,
     )
+
+
+def _more_are_later(than: int) -> bool:
+    """Their index has those that are tried again as well: without its rows two indexes tell."""
+    coming = Task.objects.filter(state=State.SCHEDULED, due=False).order_by("run_at")
+    tried = Task.objects.retrying().order_by("id")
+    found, beside = probes.counts([coming, tried], 2 * than)
+    return beside > than or found - beside > than
 
 
 def _queue(viewer: Viewer, term: Term, now: datetime) -> Meaning:

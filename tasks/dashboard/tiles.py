@@ -23,12 +23,13 @@ from tasks.models import State
 #: Each in the order of the index that answers it. What runs is bounded by the workers' slots.
 _COUNTED = {
     "due": ("queue", "-priority", "run_at", "id"),
+    "retrying": ("id",),
     "waiting": ("id",),
     "running": (),
     "failed": ("id",),
 }
 _ORDER = ("due", "later", "retrying", "waiting", "running", "failed")
-_INDEXES = {**STATE_INDEXES, "later": "tasks_later"}
+_INDEXES = {**STATE_INDEXES, "coming": "tasks_later"}
 
 
 @dataclass(frozen=True)
@@ -60,26 +61,24 @@ def failed_text(shown: list[Tile]) -> str:
 
 def _counted(viewer: Viewer) -> dict[str, str]:
     questions = [getattr(viewer.tasks, name)().order_by(*_COUNTED[name]) for name in _COUNTED]
-    found = dict(zip(_COUNTED, probes.counts(questions), strict=True))
-    found["retrying"], found["later"] = _later(viewer)
+    # One index has all that are to come.
+    questions.append(viewer.tasks.filter(state=State.SCHEDULED, due=False).order_by("run_at"))
+    *counts, coming = probes.counts(questions, probes.MOST_COUNTED)
+    found = {**dict(zip(_COUNTED, counts, strict=True)), "coming": coming}
     guesses = _guesses(viewer, [name for name in found if found[name] > probes.MOST_COUNTED])
-    if found["later"] > probes.MOST_COUNTED:
-        # There may be more of them behind those that were read.
-        guesses["retrying"] = found["retrying"]
-    return {name: _text(count, guesses.get(name)) for name, count in found.items()}
+    texts = {name: _text(count, guesses.get(name)) for name, count in found.items()}
+    return {**texts, "later": _later(coming, found["retrying"], guesses)}
 
 
-def _later(viewer: Viewer) -> tuple[int, int]:
-    """How many are retrying, and how many only wait for their time.
-
-    Of a million later ones only the next are read: most of those that retry are among them.
-    """
-    coming = viewer.tasks.filter(state=State.SCHEDULED, due=False).order_by("run_at")
-    attempts = coming.values_list("attempts", flat=True)[: probes.MOST_COUNTED + 1]
-    retrying = sum(number > 0 for number in attempts)
-    if len(attempts) > probes.MOST_COUNTED:
-        return retrying, len(attempts)
-    return retrying, len(attempts) - retrying
+def _later(coming: int, retrying: int, guesses: Mapping[str, int]) -> str:
+    """How many of those that are to come are not tried again, as far as they were counted."""
+    if coming <= probes.MOST_COUNTED:
+        return number(coming - retrying)
+    least = coming - retrying  # nought where neither was counted to its end
+    if "coming" in guesses:
+        guess = guesses["coming"] - guesses.get("retrying", retrying)
+        return about(max(least, guess), exact=False)
+    return more_than(least, least - 1) if least else "–"
 
 
 def _text(count: int, guess: int | None) -> str:

@@ -179,6 +179,10 @@ class Migration(migrations.Migration):
             model_name='task',
             index=tasks.models.fields.WorkIndex(fields=['fingerprint', 'id'], name='tasks_fingerprint', where={'state': 'failed'}),
         ),
+        migrations.AddIndex(
+            model_name='task',
+            index=tasks.models.fields.WorkIndex(fields=['id'], name='tasks_retrying', where={'attempts__gt': 0, 'due': False, 'state': 'scheduled'}),
+        ),
         migrations.AddConstraint(
             model_name='alert',
             constraint=models.UniqueConstraint(fields=('cause',), name='tasks_alert_once'),

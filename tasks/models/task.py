@@ -106,6 +106,11 @@ class Task(models.Model):
             WorkIndex(
                 fields=["run_at"], where={"state": "scheduled", "due": False}, name="tasks_later"
             ),
+            WorkIndex(
+                fields=["id"],
+                where={"state": "scheduled", "due": False, "attempts__gt": 0},
+                name="tasks_retrying",
+            ),
             WorkIndex(fields=["worker_id"], where={"state": "running"}, name="tasks_running"),
             WorkIndex(fields=["id"], where={"state": "failed"}, name="tasks_failed"),
             WorkIndex(

@@ -544,15 +544,25 @@ def test_a_queue_that_finished_nothing_while_workers_reported_says_nought():
     assert finished() == "0"
 
 
-def test_what_is_tried_again_is_about_where_not_all_of_it_was_read(monkeypatch):
+def test_what_is_tried_again_is_counted_however_much_is_planned_for_later(monkeypatch):
     monkeypatch.setattr(probes, "MOST_COUNTED", 3)
-    in_state("retrying")
     client = staff("view_task")
-    assert "1 ↻ retrying" in words(part(text_of(overview(client)), "af-figures"))
-    for _ in range(4):
+
+    def shown() -> str:
+        return words(part(text_of(overview(client)), "af-figures"))
+
+    in_state("retrying")
+    for planned in range(3):
+        assert f"{planned} ◷ later 1 ↻ retrying" in shown()
         enqueue("shop.do", delay=86400)
-    shown = words(part(text_of(overview(client)), "af-figures"))
-    assert "≈ 1 ↻ retrying" in shown
+    assert "> 2 ◷ later 1 ↻ retrying" in shown()
+    for _ in range(3):
+        in_state("retrying")
+    assert "– ◷ later > 3 ↻ retrying" in shown()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE tasks_task")
+        assert "≈ 3 ◷ later ≈ 4 ↻ retrying" in shown()
 
 
 def test_a_web_server_whose_clock_is_ahead_takes_no_worker_for_silent(monkeypatch):

@@ -43,6 +43,13 @@ def many(count, **options):
     return [task.pk for task in enqueue_many([build("shop.do", **options) for _ in range(count)])]
 
 
+def retrying(count):
+    """Newest first."""
+    ids = many(count, delay=3600)
+    Task.objects.filter(pk__in=ids).update(attempts=2)
+    return ids[::-1]
+
+
 def all_pages(match, **options):
     pages, before = [], None
     while True:
@@ -185,25 +192,39 @@ class TestFew:
 
     def test_a_state_with_many_is_looked_for_in_the_window(self, viewer, monkeypatch):
         monkeypatch.setattr(window, "STEPS", (2,))
+        monkeypatch.setattr(window, "SOME", 2)
         monkeypatch.setattr(window, "FEW", 3)
-        old = many(4, delay=3600)
+        old = many(3, delay=3600)
+        many(2)
+        assert read(matching(viewer, "state:later")) == Found(old[::-1], total=3)
+        old += many(1, delay=3600)
         many(2)
         assert read(matching(viewer, "state:later")).ids == []
-        assert all_pages(matching(viewer, "state:later"))[1].ids == old[2:][::-1]
+        found = all_pages(matching(viewer, "state:later"))
+        assert [pk for page in found for pk in page.ids] == old[::-1]
 
-    def test_what_would_be_found_among_too_many_is_looked_for_in_the_window(
+    def test_what_would_be_found_beside_too_many_is_looked_for_in_the_window(
         self, viewer, monkeypatch
     ):
         monkeypatch.setattr(window, "STEPS", (2,))
-        monkeypatch.setattr(window, "WINDOW", 5)
-        (retrying,) = many(1, delay=3600)
-        Task.objects.filter(pk=retrying).update(attempts=2)
-        many(4, delay=3600)
-        assert read(matching(viewer, "state:retrying")) == Found([retrying], total=1)
-        many(1, delay=3600)
-        assert read(matching(viewer, "state:retrying")).ids == []
-        found = all_pages(matching(viewer, "state:retrying"))
-        assert [pk for page in found for pk in page.ids] == [retrying]
+        monkeypatch.setattr(window, "FEW", 5)
+        (later,) = many(1, delay=3600)
+        many(2)
+        retrying(5)
+        assert read(matching(viewer, "state:later")) == Found([later], total=1)
+        retrying(1)
+        assert read(matching(viewer, "state:later")).ids == []
+        found = all_pages(matching(viewer, "state:later"))
+        assert [pk for page in found for pk in page.ids] == [later]
+
+    def test_what_is_tried_again_is_found_among_any_number_to_come(self, viewer, monkeypatch):
+        monkeypatch.setattr(window, "STEPS", (2,))
+        monkeypatch.setattr(window, "FEW", 5)
+        tried = retrying(3)
+        many(9, delay=3600)
+        match = matching(viewer, "state:retrying")
+        assert read(match).ids == tried
+        assert [pk for page in all_pages(match, size=2) for pk in page.ids] == tried
 
     def test_a_declared_key_is_found_wherever_its_tasks_lie(self, viewer, monkeypatch):
         handler("crm.push", search=["customer.id"])(lambda task: None)
