@@ -67,9 +67,7 @@ class _Teller:
             yield self._failed(failure)
         for line in self.lost:
             yield self._worker_lost(line)
-        for event in self.events:
-            yield self._acted(event)
-        yield from self._earlier_ends()
+        yield from self._acts()
         for task in self.tasks.values():
             told = task.pk in self.last_failure
             yield from self._ended(task, self.last_act.get(task.pk), is_failure_told=told)
@@ -197,13 +195,14 @@ class _Teller:
             event=event,
         )
 
-    def _earlier_ends(self) -> Iterator[Entry]:
-        """How tasks had ended before staff made them run again, or end otherwise."""
+    def _acts(self) -> Iterator[Entry]:
+        """What staff did, each after how the task had ended before: both may be of one moment."""
         last_act: dict[int | None, str] = {}
         for event in reversed(self.events):
             if event.ended:
                 task = _as_it_ended(self.tasks[event.task_id or 0], event.ended)
                 yield from self._ended(task, last_act.get(event.task_id), is_failure_told=False)
+            yield self._acted(event)
             last_act[event.task_id] = event.action
 
     def _ended(self, task: Task, by_hand: str | None, *, is_failure_told: bool) -> Iterator[Entry]:

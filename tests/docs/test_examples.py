@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import DOCS, README, blocks
 from tests.docs.project import Project
+
+#: A project is made, migrated and run: a slow machine takes its time.
+pytestmark = pytest.mark.timeout(600)
 
 TESTING = DOCS / "howto" / "testing.md"
 

@@ -16,6 +16,9 @@ SIGN_IN = re.compile(
     r"<http://127\.0\.0\.1:8000(/\S+)>\s+and\s+sign\s+in\s+as\s+`(\w+)`\s+with\s+the\s+password\s+`(\w+)`"
 )
 
+#: A project is made, migrated and run: a slow machine takes its time.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:

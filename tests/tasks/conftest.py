@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks import bell, rules
+from tasks import bell, page_bell, rules
 from tasks.handlers import registry
 from tests.plugin import TEST_DB
 
@@ -34,3 +34,4 @@ def _forget_handlers() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _forget_rings() -> None:
     bell._last_rung.clear()
+    page_bell._bells.clear()

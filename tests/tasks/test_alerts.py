@@ -285,6 +285,7 @@ def test_a_server_that_says_nothing_holds_nobody_up_for_long(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alerts, "MAIL_TIMEOUT", 0.3)
+    settings.EMAIL_TIMEOUT = None
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = silent.getsockname()

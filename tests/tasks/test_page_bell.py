@@ -16,6 +16,7 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 
 from tasks import build, enqueue, enqueue_many, incidents, page_bell
+from tasks.layer import PATIENCE
 from tasks.models import Task
 from tests.services.host import Host
 from tests.services.redis import Redis
@@ -190,9 +191,9 @@ def test_a_redis_that_hangs_holds_nobody_up_and_gets_the_news_later(
     began = time.monotonic()
     for _ in range(1000):
         page_bell.changed("default", {"a": 1})
-    assert time.monotonic() - began < 0.5
+    took = time.monotonic() - began
     redis_server.process.send_signal(signal.SIGCONT)
-
+    assert took < PATIENCE / 10
     assert heard_on(channel, "a", 1000)
 
 

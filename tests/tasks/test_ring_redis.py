@@ -15,6 +15,7 @@ from channels.layers import get_channel_layer
 
 from tasks import bell, enqueue
 from tasks.dashboard.versions import versions
+from tasks.layer import PATIENCE
 from tasks.models import Task
 from tests.services.host import Host
 from tests.services.redis import Redis
@@ -51,16 +52,16 @@ def channel(redis_layer: None) -> str:
 
 
 @pytest.fixture
-def hang(redis_server: Redis) -> Iterator[Callable[[], None]]:
+def hang(redis_server: Redis) -> Iterator[Callable[..., None]]:
     """Stops Redis, but not for longer than a test can wait."""
     timers: list[threading.Timer] = []
 
     def go_on() -> None:
         redis_server.process.send_signal(signal.SIGCONT)
 
-    def stop() -> None:
+    def stop(seconds: float = 8) -> None:
         redis_server.process.send_signal(signal.SIGSTOP)
-        timers.append(threading.Timer(8, go_on))
+        timers.append(threading.Timer(seconds, go_on))
         timers[0].start()
 
     yield stop
@@ -118,6 +119,8 @@ def test_a_redis_that_is_away_is_complained_of_seldom_and_rung_when_it_is_back(
 ) -> None:
     bell.ring("default", ["before"])
     assert heard(channel, "before")
+    # Another test may have restarted Redis since the last ring.
+    caplog.clear()
     redis_server.stop()
     with caplog.at_level(logging.WARNING, "tasks"):
         began = time.monotonic()
@@ -126,7 +129,7 @@ def test_a_redis_that_is_away_is_complained_of_seldom_and_rung_when_it_is_back(
             time.sleep(0.005)
         assert time.monotonic() - began < 2
         wait_for(lambda: "takes no news" in caplog.text, what="the complaint")
-    assert caplog.text.count("takes no news") <= 3
+    assert caplog.text.count("takes no news") < 10, "of fifty rings"
     # It has forgotten the group, and may be told what waited before somebody joins again.
     redis_server.start()
     again = joined(bell.GROUP)
@@ -143,18 +146,21 @@ def test_a_short_process_rings_before_it_ends(
 
 
 def test_a_short_process_does_not_wait_long_for_a_redis_that_hangs(
-    sqlite_host: Host, redis_layer: None, redis_url: str, hang: Callable[[], None]
+    sqlite_host: Host, redis_layer: None, redis_url: str, hang: Callable[..., None]
 ) -> None:
     sqlite_host.env["REDIS_URL"] = redis_url
-    hang()
+    hang(90)
+    # Neither its imports nor its start are what is measured.
     code = (
-        "import time; from tasks import enqueue; began = time.monotonic();"
-        "enqueue('work.noop'); print('enqueued in', time.monotonic() - began)"
+        "import time; from channels.layers import get_channel_layer; get_channel_layer();"
+        "from tasks import enqueue; began = time.time(); enqueue('work.noop');"
+        "print(began, time.time())"
     )
-    began = time.monotonic()
     done = sqlite_host.manage("shell", "--verbosity=0", "--command", code)
-    assert float(done.stdout.split()[-1]) < 2
-    assert time.monotonic() - began < 7
+    ended = time.time()
+    began, enqueued = map(float, done.stdout.split()[-2:])
+    assert enqueued - began < PATIENCE / 2
+    assert ended - enqueued < PATIENCE / 2, "it says goodbye for a second"
     assert "takes no news; the last are not told" in done.stderr
 
 

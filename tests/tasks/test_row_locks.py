@@ -1,7 +1,6 @@
 """Databases with row locks of several strengths: who only refers to a row need not wait."""
 
 import time
-from concurrent.futures import wait
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Event
@@ -122,7 +121,7 @@ def test_who_sums_up_waits_for_another_who_does_it(monkeypatch: pytest.MonkeyPat
         write_late = run(report, 2)
         write_late.result(10)
         second = run(summing.sum_up, "default", then)
-        wait([second], timeout=0.5)
+        wait_until_blocked()
         go_on.set()
         assert first.result(10) + second.result(10)
     assert Figure.objects.get(span=600, queue="").completed == 2

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks import bell
+from tasks import bell, page_bell
 from tasks.handlers import registry
 from tests.plugin import TEST_DB
 from workers import claim
@@ -23,6 +23,7 @@ def _forget_handlers() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _forget_rings() -> None:
     bell._last_rung.clear()
+    page_bell._bells.clear()
 
 
 @pytest.fixture(autouse=True)

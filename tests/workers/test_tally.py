@@ -115,7 +115,7 @@ def test_waiting_ends_and_running_begins_when_the_handler_is_entered(
 
     def sleep(task: Task) -> None:
         began = time.monotonic()
-        time.sleep(0.1)
+        time.sleep(0.3)
         took.append(time.monotonic() - began)
 
     made = attempt(claimed(task), sleep)

@@ -101,7 +101,7 @@ class Reader:
 
     def leave(self) -> None:
         if self.closed_with is None:
-            self.loop.run(self.socket.disconnect())
+            self.loop.run(self.socket.disconnect(timeout=8))
 
 
 #: Opens a socket as the browser of a client would: ``(client, address="", *, origin=...)``.

@@ -231,7 +231,7 @@ class TestStale:
         looked = fields(send(client, task, fields(client.get(editor_of(task))), data='{"n": 2}'))
         send(client, task, looked, "save", reason="r")
         again = send(client, task, looked, "save", reason="r")
-        assert "ann changed the data of this 0 s ago" in text_of(again)
+        assert re.search(r"ann changed the data of this \d+ s ago", text_of(again))
         assert TaskEvent.objects.count() == 1
 
     def test_without_a_version_nothing_is_saved(self, client):
@@ -376,7 +376,7 @@ class TestRestore:
         form = {"version": versions([task])[task.pk]}
         client.post(self.address(task), form)
         response = client.post(self.address(task), form, follow=True)
-        assert "ann gave this its old data back 0 s ago" in messages_of(response)[-1]
+        assert re.search(r"ann gave this its old data back \d+ s ago", messages_of(response)[-1])
         assert task.events.count() == 2
 
     @pytest.mark.parametrize("event", ["", "x", "999999", "9" * 40])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks import enqueue, page_bell
-from tasks.dashboard.live import hub, watch
+from tasks.dashboard.live import hub
 from tasks.dashboard.live.hub import Hub
 from tests.services.redis import Redis
 from tests.tasks.admin_rows import staff
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def hears_no_own_bell(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process changes must go the way of other processes' changes."""
     monkeypatch.setattr(Hub, "hear", lambda *arguments: None)
-    monkeypatch.setattr(watch, "SAFETY", 60.0)
+    monkeypatch.setattr(hub, "SAFETY", 60.0)
 
 
 def live_through(way: str) -> Callable[[dict[str, Any]], bool]:

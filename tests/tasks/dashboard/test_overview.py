@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -62,6 +63,14 @@ def figure(ago: int, queue: str = "", *, wait: float = 0.2, **counts: int) -> Fi
     return Figure.objects.create(
         start=minute, process=1, queue=queue, wait=waits.stored(), **counts
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_minute_ends() -> None:
+    """Figures belong to a minute: none must end between writing and reading them."""
+    second = timezone.now().second
+    if second >= 57:
+        time.sleep(60.1 - second)
 
 
 def overview(client: Client, query: str = "") -> Any:

@@ -77,7 +77,8 @@ def test_resuming_needs_none(client):
 def test_paused_twice_it_is_paused_once_and_the_second_hears_who_was_first(client):
     pause("default", "crm", by="bob", reason="mine")
     response = press(client, "pause")
-    assert messages_of(response) == ["bob paused the queue crm 0 s ago. Nothing was done."]
+    (message,) = messages_of(response)
+    assert re.fullmatch(r"bob paused the queue crm \d+ s ago\. Nothing was done\.", message)
     assert TaskEvent.objects.count() == 1
     assert not LogEntry.objects.exists()
 
@@ -86,7 +87,8 @@ def test_resumed_twice_the_second_hears_who_was_first(client):
     pause("default", "crm")
     resume("default", "crm", by="bob")
     response = press(client, "resume")
-    assert messages_of(response) == ["bob resumed the queue crm 0 s ago. Nothing was done."]
+    (message,) = messages_of(response)
+    assert re.fullmatch(r"bob resumed the queue crm \d+ s ago\. Nothing was done\.", message)
 
 
 def test_an_old_page_does_not_resume_what_was_paused_anew(client):

@@ -97,7 +97,12 @@ class TestTheStory:
 
         record = Record.objects.create(name="told")
         first = record.tasks.named("shop.first").get()
-        Failure.objects.create(task=first, attempt=1, exception="a.Refused", message="no <b>")
+        # SQLite's clock has milliseconds, Python's microseconds.
+        long_ago = timezone.now() - timedelta(minutes=1)
+        record.tasks.update(created_at=long_ago)
+        Failure.objects.create(
+            task=first, attempt=1, at=long_ago, exception="a.Refused", message="no <b>"
+        )
         finish(first)
         second = record.tasks.named("shop.second").get()
         finish(second, "failed", reason="card refused")

@@ -49,7 +49,7 @@ def client():
     return client
 
 
-def order(number="5001", customer="Ann", email="ann@example.com"):
+def order(number="N5001", customer="Ann", email="ann@example.com"):
     return Order.objects.create(number=number, customer=customer, email=email)
 
 
@@ -91,11 +91,11 @@ class TestOneHitOpensAtOnce:
         assert found_at(client, text.format(pk=task.pk)) == page_of(task)
 
     @pytest.mark.parametrize(
-        "text", ["5001", "Order 5001", "order 5001", "order/5001", "ann@example.com", "Ann"]
+        "text", ["N5001", "Order N5001", "order N5001", "order/N5001", "ann@example.com", "Ann"]
     )
     def test_a_record_by_what_its_admin_page_searches(self, client, text):
         wanted = order()
-        order(number="7777", customer="Bob", email="bob@example.com")
+        order(number="N7777", customer="Bob", email="bob@example.com")
         assert found_at(client, text) == page_of_record(wanted)
 
     @pytest.mark.parametrize("text", ["orders.order/{pk}", "Order {pk}", "order/{pk}"])
@@ -143,11 +143,11 @@ class TestOneHitOpensAtOnce:
 
 class TestSeveralHitsAreListed:
     def test_by_model_with_how_their_tasks_are(self, client):
-        for number in ("5001", "5002"):
+        for number in ("N5001", "N5002"):
             in_state("failed", record=order(number=number))
         shown = listed(client, "ann@example.com")
-        assert "Order 5001" in shown
-        assert "Order 5002" in shown
+        assert "Order N5001" in shown
+        assert "Order N5002" in shown
         assert "<h2>orders</h2>" in shown.lower()
         assert "1 failed" in shown
 
@@ -279,12 +279,12 @@ class TestTheCondition:
         return set(Task.objects.filter(record_condition(Viewer(request, site), text)))
 
     def test_it_is_true_of_the_tasks_of_what_is_found(self, rf):
-        wanted, other = order(), order(number="7777", email="bob@example.com")
+        wanted, other = order(), order(number="N7777", email="bob@example.com")
         expected = set(wanted.tasks.all())
         assert expected
-        for text in ("5001", "order/5001", f"orders.order/{wanted.pk}", "ann@example.com"):
+        for text in ("N5001", "order/N5001", f"orders.order/{wanted.pk}", "ann@example.com"):
             assert self.tasks_of(text, rf) == expected
-        assert self.tasks_of("order/7777", rf) == set(other.tasks.all())
+        assert self.tasks_of("order/N7777", rf) == set(other.tasks.all())
 
     def test_of_nothing_it_is_never_true(self, rf):
         order()
