@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
+from unicodedata import decimal
 
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
@@ -39,8 +40,9 @@ def tidy(text: str) -> str:
 
 
 def task_number(text: str) -> int | None:
-    """``12`` of "12" or "#12", else None."""
-    return read_id(tidy(text).removeprefix("#"))
+    """``12`` of "12" or "#12", in the digits of any script as keys of records are; else None."""
+    digits = "".join(str(decimal(sign, sign)) for sign in tidy(text).removeprefix("#"))
+    return read_id(digits)
 
 
 def task_meant(viewer: Viewer, text: str) -> Task | None:
@@ -48,7 +50,7 @@ def task_meant(viewer: Viewer, text: str) -> Task | None:
     text = tidy(text)
     called, _mark, number = text.rpartition("#")
     number = number if called else _named_key(_type_of(Task), text) or number
-    pk = read_id(number.strip())
+    pk = task_number(number)
     if pk is None:
         return None
     task = viewer.tasks.filter(pk=pk).defer("data", "result").first()

@@ -195,7 +195,7 @@ class TestNothingFound:
         "text",
         [
             "#", "0", "#0", "9" * 30, "x" * 5000, "\x00", "a\x00b", "%", "Order ", "order/", "/",
-            "orders.order/", "a.b/c", "<script>alert(1)</script>", "' OR 1=1", "\ud7ff", "٣",
+            "orders.order/", "a.b/c", "<script>alert(1)</script>", "' OR 1=1", "\ud7ff", "³",
         ],
     )  # fmt: skip
     def test_nonsense_breaks_nothing(self, client, text):
