@@ -54,6 +54,7 @@ async def follow(
             await _follow_once(group, hear, hears)
         # What a layer raises is anybody's guess.
         except Exception as error:
+            _obey_cancellation()
             pause = FIRST_PAUSE if time.monotonic() - began > pause else pause * 2
             pause = min(LONGEST_PAUSE, pause) * random.uniform(0.5, 1.0)
             lost(error, pause)
@@ -92,6 +93,14 @@ def _renewal(layer: Any) -> float:
 async def _join(layer: Any, group: str, channel: str) -> None:
     async with asyncio.timeout(PATIENCE):
         await layer.group_add(group, channel)
+    _obey_cancellation()
+
+
+def _obey_cancellation() -> None:
+    """redis-py may raise a timeout in its place, most of all while it connects."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _end(receiving: asyncio.Task[Any] | None) -> None:
