@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from tests import plugin
+from tests.ids import begin_ids
 from tests.services.databases import DatabaseServer
 from tests.services.host import Host
 from tests.services.postgres import Postgres
@@ -24,6 +25,15 @@ DATABASE_FIXTURES = ("db", "transactional_db", "django_db_reset_sequences")
 # A machine that does something else for a moment is not a failure.
 hypothesis.settings.register_profile("aftersave", deadline=None)
 hypothesis.settings.load_profile("aftersave")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _known_ids(request: pytest.FixtureRequest, django_db_blocker: Any) -> None:
+    own = (item for item in request.session.items if request.node in item.listchain())
+    if any(_has_database(item) for item in own):
+        request.getfixturevalue("django_db_setup")
+        with django_db_blocker.unblock():
+            begin_ids()
 
 
 @pytest.fixture
@@ -180,6 +190,11 @@ def _running_postgres(*, major: int) -> Iterator[Postgres]:
             yield server
         finally:
             server.stop("immediate")
+
+
+def _has_database(item: Any) -> bool:
+    names = {*DATABASE_FIXTURES, "live_server"} & set(item.fixturenames)
+    return bool(names) or item.get_closest_marker("django_db") is not None
 
 
 def _made(directory: Path) -> Path:
