@@ -38,7 +38,7 @@ def told(mailbox: Mailbox, what: str) -> str:
     return wait_for(found, timeout=PATIENCE, what=f"a mail about {what!r}")[0]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_what_a_fleet_did_is_what_its_figures_say(host: Host) -> None:
     host.configure(BACKOFF_BASE=0.01)
     kinds = [
@@ -62,23 +62,24 @@ def test_what_a_fleet_did_is_what_its_figures_say(host: Host) -> None:
     points = figures.series("default", since=since, until=timezone.now(), step=3600)
     told = [point for point in points if point is not None]
     assert sum(point.wait.count for point in told) == sum(point.run.count for point in told) == 240
-    assert told[-1].wait.p50 is not None
+    # An hour that has just begun may have nothing but the workers' presence.
+    assert [point.wait.p50 is None for point in told] == [not point.wait.count for point in told]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_processes_that_fail_the_same_way_at_once_count_every_task(host: Host) -> None:
     kinds = ["work.raise", "work.decide", "work.poison"]
     data = {"decision": "fail", "code": "1 / 0"}
     enqueue_many([build(kinds[n % 3], data, max_attempts=1) for n in range(600)])
     Fleet(host, "--processes", 4, "--threads", 4)
-    until_done(timeout=120)
+    until_done(timeout=240)
     assert sorted(Incident.objects.values_list("failures", flat=True)) == [200, 200, 200]
     assert sum(IncidentHour.objects.values_list("failures", flat=True)) == 600
     for incident in Incident.objects.all():
         assert Task.objects.failed().filter(fingerprint=incident.fingerprint).count() == 200
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_new_incident_and_a_killed_worker_are_mailed_with_links(
     host: Host, smtp_server: Mailbox
 ) -> None:
@@ -100,7 +101,7 @@ def test_a_new_incident_and_a_killed_worker_are_mailed_with_links(
     assert sum(counts) == 1
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_mail_server_that_says_nothing_stops_no_task(host: Host) -> None:
     host.configure(ALERT_TO=[OPS])
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -115,7 +116,7 @@ def test_a_mail_server_that_says_nothing_stops_no_task(host: Host) -> None:
         caller.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_without_any_worker_the_command_tells_of_the_queue(
     host: Host, smtp_server: Mailbox
 ) -> None:
@@ -129,7 +130,7 @@ def test_without_any_worker_the_command_tells_of_the_queue(
     assert len(texts(smtp_server)) == 1
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_idle_workers_say_that_they_are_there(host: Host) -> None:
     Fleet(host, "--processes", 2).ready(2)
     present = Figure.objects.filter(queue="", span=60)

@@ -25,7 +25,7 @@ from tests.services.waiting import wait_for
 UNKNOWN = 10_000
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_with_channel_names_it_is_channels_own_worker(postgres_host: Host) -> None:
     task = enqueue("work.noop")
     worker = postgres_host.popen("runworker", "thumbnails")
@@ -42,7 +42,7 @@ def test_with_channel_names_it_is_channels_own_worker(postgres_host: Host) -> No
     assert task.state == "scheduled"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -58,14 +58,14 @@ def test_with_channel_names_it_is_channels_own_worker(postgres_host: Host) -> No
 def test_an_impossible_option_is_a_clear_error(
     sqlite_host: Host, options: list[str], complaint: str
 ) -> None:
-    done = sqlite_host.manage("runworker", *options, check=False, timeout=30)
+    done = sqlite_host.manage("runworker", *options, check=False)
 
     assert done.returncode != 0
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_drain_ends_when_nothing_is_due_that_it_could_run(postgres_host: Host) -> None:
     enqueue_many([build("work.effect") for _ in range(100)])
     enqueue_many([build("nobody.home", priority=9) for _ in range(10)])
@@ -81,7 +81,7 @@ def test_drain_ends_when_nothing_is_due_that_it_could_run(postgres_host: Host) -
     assert Fleet(postgres_host, "--drain", "--queues", "empty").end() == 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_many_tasks_of_an_unknown_name_neither_starve_the_others_nor_keep_the_worker_busy(
     postgres_host: Host,
 ) -> None:
@@ -118,7 +118,7 @@ def test_many_tasks_of_an_unknown_name_neither_starve_the_others_nor_keep_the_wo
     assert nobody.filter(state="scheduled", due=True, attempts=0).count() == UNKNOWN
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_priority_holds_inside_a_queue_and_queues_take_turns(postgres_host: Host) -> None:
     journal = journal_of(postgres_host)
     first = [
@@ -130,13 +130,16 @@ def test_priority_holds_inside_a_queue_and_queues_take_turns(postgres_host: Host
 
     order = [entry.task for entry in journal.entries("start")]
     rows = ids([*first, *second]).in_bulk()
-    own = [rows[pk].priority for pk in order if rows[pk].queue == "first"]
+    # What a worker that stood still gave back, others have passed: it was claimed twice.
+    once = [rows[pk] for pk in order if rows[pk].queue == "first" and rows[pk].lease == 1]
+    own = [row.priority for row in once]
     assert own == sorted(own, reverse=True)
+    assert len(own) > 40
     place_of_last_second = max(i for i, pk in enumerate(order) if rows[pk].queue == "second")
     assert place_of_last_second < 40
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_only_the_given_queues_are_served(postgres_host: Host) -> None:
     enqueue_many([build("work.noop", queue=name) for name in ("mail", "crm", "other")])
 
@@ -156,7 +159,7 @@ def answer(task):
 """
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_autoreload_takes_new_code_into_use(postgres_host: Host) -> None:
     project = postgres_host.directory / "project"
     module = project / "reloaded" / "handlers.py"

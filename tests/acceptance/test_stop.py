@@ -38,7 +38,7 @@ def loaded_fleet(host: Host, *options: object) -> tuple[Journal, Fleet]:
     return journal, fleet
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("ending", ["SIGTERM", "Ctrl-C"])
 def test_a_fleet_told_to_stop_under_load_ends_what_runs_and_leaves_the_rest_untouched(
     postgres_host: Host, ending: str
@@ -59,7 +59,7 @@ def test_a_fleet_told_to_stop_under_load_ends_what_runs_and_leaves_the_rest_unto
     assert_nothing_was_left_behind(journal)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_handler_that_takes_longer_than_the_grace_is_given_back(postgres_host: Host) -> None:
     journal = journal_of(postgres_host)
     enqueue_many([build("work.gate", max_attempts=n) for n in (1, 2, 3)])
@@ -74,7 +74,7 @@ def test_a_handler_that_takes_longer_than_the_grace_is_given_back(postgres_host:
     assert not Worker.objects.alive().exists()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_second_signal_ends_a_fleet_at_once(postgres_host: Host) -> None:
     journal = journal_of(postgres_host)
     enqueue_many([build("work.gate") for _ in range(6)])
@@ -89,7 +89,7 @@ def test_a_second_signal_ends_a_fleet_at_once(postgres_host: Host) -> None:
     assert set(Task.objects.values_list("attempts", flat=True)) == {0}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_workers_whose_supervisor_was_killed_stop_by_themselves(postgres_host: Host) -> None:
     journal, fleet = loaded_fleet(postgres_host)
     runners = fleet.runners()
@@ -101,7 +101,7 @@ def test_workers_whose_supervisor_was_killed_stop_by_themselves(postgres_host: H
     assert_nothing_was_left_behind(journal)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_an_interrupt_while_workers_still_start_leaves_no_traceback(postgres_host: Host) -> None:
     fleet = Fleet(postgres_host, "--processes", 2)
     wait_for(fleet.pids, timeout=PATIENCE)

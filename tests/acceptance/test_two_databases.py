@@ -23,7 +23,7 @@ OTHERS = (
 )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_each_fleet_runs_the_tasks_of_its_own_database(
     postgres_server: Postgres, make_host: Callable[..., Host]
 ) -> None:
@@ -46,7 +46,7 @@ def test_each_fleet_runs_the_tasks_of_its_own_database(
     assert [state for state, _, _ in printed(host, OTHERS)] == ["scheduled", "waiting"]
 
     second = Fleet(host, "--database", "other")
-    wait_for(lambda: {state for state, _, _ in printed(host, OTHERS)} == {"completed"}, timeout=60)
+    wait_for(lambda: {state for state, _, _ in printed(host, OTHERS)} == {"completed"}, timeout=120)
     results = [result for _, result, _ in printed(host, OTHERS)]
     assert results == [{"record": "there", "alias": "other"}] * 2
     mine = [task.result for task in here.tasks.all()]

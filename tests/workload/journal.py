@@ -59,7 +59,8 @@ class Journal:
         path.touch()
 
     def entries(self, what: str = "") -> list[Entry]:
-        lines = self.path.read_text().splitlines()
+        # What follows the last line's end is a line that is being written.
+        lines = self.path.read_text().rpartition("\n")[0].splitlines()
         found = [Entry(*json.loads(line)) for line in lines]
         return [entry for entry in found if not what or entry.what == what]
 
