@@ -193,7 +193,7 @@ def test_a_redis_that_hangs_holds_nobody_up_and_gets_the_news_later(
         page_bell.changed("default", {"a": 1})
     took = time.monotonic() - began
     redis_server.process.send_signal(signal.SIGCONT)
-    assert took < PATIENCE / 10
+    assert took < PATIENCE / 2
     assert heard_on(channel, "a", 1000)
 
 

@@ -95,7 +95,7 @@ def test_a_request_does_not_wait_for_a_redis_that_hangs(
     began = time.monotonic()
     response = client.post(button_of(task, "retry"), {"version": versions([task])[task.pk]})
     enqueue("shop.do", queue="more")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < PATIENCE / 2
     assert response.status_code == 302
     assert Task.objects.get(pk=task.pk).shown_state == "due"
     redis_server.process.send_signal(signal.SIGCONT)
@@ -127,7 +127,7 @@ def test_a_redis_that_is_away_is_complained_of_seldom_and_rung_when_it_is_back(
         for number in range(50):
             bell.ring("default", [f"queue{number}"])
             time.sleep(0.005)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < PATIENCE / 2
         wait_for(lambda: "takes no news" in caplog.text, what="the complaint")
     assert caplog.text.count("takes no news") < 10, "of fifty rings"
     # It has forgotten the group, and may be told what waited before somebody joins again.

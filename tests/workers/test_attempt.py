@@ -12,7 +12,7 @@ from tasks.handlers import current_task
 from tasks.models import LogLine, Task
 from tests.workers.tools import ME, attempt, claimed, flusher
 from workers.attempt import Clock
-from workers.capture import TaskLog, capture_logging
+from workers.capture import TaskLog, _handlers_below_root, capture_logging
 
 pytestmark = pytest.mark.django_db
 
@@ -34,15 +34,16 @@ def root() -> Iterator[logging.Logger]:
     root = logging.getLogger()
     ours = [h for h in root.handlers if not type(h).__module__.startswith("_pytest")]
     level = root.level
+    # Pytest's handlers are among them: filtered for ever, they would hide what later tests log.
+    everyone = {*root.handlers, *_handlers_below_root(), logging.lastResort}
+    filters = {handler: list(handler.filters) for handler in everyone if handler}
     root.handlers.clear()
     root.setLevel(logging.WARNING)
-    last_resort = logging.lastResort
-    assert last_resort is not None
-    filters = list(last_resort.filters)
     yield root
     root.setLevel(level)
     root.handlers[:] = ours
-    last_resort.filters[:] = filters
+    for handler, known in filters.items():
+        handler.filters[:] = known
 
 
 @pytest.fixture

@@ -69,6 +69,11 @@ def readable(ears: Ears, seconds: float = 0.0) -> bool:
     return bool(select.select([ears], [], [], seconds)[0])
 
 
+def members(redis_url: str) -> set[bytes]:
+    with redis.Redis.from_url(redis_url) as server:
+        return set(server.zrange(f"asgi:group:{bell.GROUP}", 0, -1))
+
+
 def test_a_ring_is_heard_and_wakes_whoever_selects(open_ear: Callable[[str], Ears]) -> None:
     ears = open_ear("default")
     assert not readable(ears)
@@ -150,15 +155,18 @@ def test_without_a_server_ears_wait_for_one_and_close_at_once(
 
 
 def test_closing_leaves_no_thread_no_descriptor_and_no_member(
-    open_ear: Callable[[str], Ears],
+    redis_layer: None, redis_url: str
 ) -> None:
+    others = members(redis_url)
     before = len(os.listdir("/proc/self/fd"))
     ears = open_ears("default")
     assert ears is not None
     wait_for(lambda: ears.hears, what="the group")
+    assert len(members(redis_url) - others) == 1
     ears.close()
     assert "ears" not in {thread.name for thread in threading.enumerate()}
     assert len(os.listdir("/proc/self/fd")) <= before
+    assert members(redis_url) <= others
 
 
 class _Deaf(RedisChannelLayer):

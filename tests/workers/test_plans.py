@@ -1,6 +1,5 @@
 """What PostgreSQL does to answer the engine's questions, with many other rows around."""
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -164,7 +163,7 @@ def test_no_question_of_figures_alerts_and_incidents_scans_or_sorts_tasks() -> N
 
 
 @pytest.mark.usefixtures("crowded")
-def test_figures_of_a_week_are_read_by_their_index_and_fast() -> None:
+def test_figures_of_a_week_are_read_by_their_index() -> None:
     execute(
         """
         INSERT INTO tasks_figure (start, span, process, queue, type, action, completed, failed,
@@ -188,11 +187,8 @@ def test_figures_of_a_week_are_read_by_their_index_and_fast() -> None:
     ]
     for ask in questions:
         with statements() as seen:
-            began = time.monotonic()
             ask()
-            took = time.monotonic() - began
         [(sql, params)] = seen
         read = explained(sql, params)
         assert "Seq Scan" not in kinds(read), read
         assert "tasks_figure_once" in indexes(read)
-        assert took < 1, "some 20 ms on an idle machine"

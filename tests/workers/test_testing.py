@@ -64,10 +64,20 @@ def test_what_a_handler_enqueues_runs_too() -> None:
 
 
 def test_a_failed_attempt_waits_for_its_retry_and_does_not_raise() -> None:
-    enqueue("work.raise", {"text": "no luck"})
+    enqueue_broken()
     (ran,) = run_tasks()
     assert (ran.state, ran.attempts, ran.shown_state) == (State.SCHEDULED, 1, "retrying")
     assert ran.failures.get().message == "no luck"
+
+
+def enqueue_broken() -> Task:
+    """A task to be tried again so late that no test meets the second attempt."""
+
+    def broken(task: Task) -> None:
+        raise ValueError("no luck")
+
+    handler("work.broken", backoff=3600)(broken)
+    return enqueue("work.broken")
 
 
 def test_a_retry_at_once_runs_again_in_the_same_call_and_is_listed_once() -> None:
@@ -174,7 +184,7 @@ def test_a_task_deleted_by_its_handler_is_not_listed() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_it_works_without_an_open_transaction() -> None:
-    enqueue("work.raise")
+    enqueue_broken()
     (ran,) = run_tasks()
     assert ran.shown_state == "retrying"
 
