@@ -105,7 +105,7 @@ def says(page: Any) -> str:
     return str(page.locator("#af-live-text").inner_text())
 
 
-def until(page: Any, condition: Callable[[], Any], what: str = "", timeout: float = 15) -> Any:
+def until(page: Any, condition: Callable[[], Any], what: str = "", timeout: float = 30) -> Any:
     """The first true value; the browser goes on meanwhile."""
 
     def asked() -> Any:

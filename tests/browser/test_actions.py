@@ -67,7 +67,8 @@ def test_a_task_is_retried_withdrawn_and_marked_as_done_each_with_its_way_back(p
 def test_data_is_typed_looked_at_and_saved_and_a_secret_stays_what_it_was(page: Any) -> None:
     task = in_state("failed", data={"to": "ann@example.com", "password": "hunter2"})
     page.goto(f"{LIST}{task.pk}/change/")
-    page.get_by_role("link", name="Change data…").click()
+    with page.expect_navigation(wait_until="load"):
+        page.get_by_role("link", name="Change data…").click()
     typed = page.input_value("#af-data")
     assert "hunter2" not in page.content()
 

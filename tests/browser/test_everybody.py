@@ -1,9 +1,12 @@
 """Every page for everybody: screen readers and weak eyes (axe), phones, no scripts."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from tasks.models import Worker
 from tests.browser.walk import (
     hire,
     open_folds,
@@ -33,6 +36,7 @@ def walk(sqlite_host: Host) -> dict[str, str]:
     return paint()
 
 
+@pytest.mark.timeout(300)
 def test_axe_finds_nothing_serious_in_light_or_dark(
     chromium: Any, sqlite_host: Host, walk: dict[str, str]
 ) -> None:
@@ -46,6 +50,14 @@ def test_axe_finds_nothing_serious_in_light_or_dark(
             page.emulate_media(color_scheme=scheme)
             wait_until_settled(page)
             assert violated(page) == [], (name, scheme)
+    # Half a minute after they were painted the workers are silent, and their queues red.
+    Worker.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=5))
+    page.goto(web + walk["overview"])
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        wait_until_settled(page)
+        assert page.locator("#af-lanes tr.af-bad").count(), scheme
+        assert violated(page) == [], ("silent workers", scheme)
     page.context.close()
 
 

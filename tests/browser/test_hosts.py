@@ -68,6 +68,7 @@ def retry_by_click(page: Any, web: str, task: Task) -> list[str]:
     return posts
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("theme", THEMES)
 def test_a_theme_leaves_every_page_readable_and_its_buttons_working(
     page: Any, sqlite_host: Host, theme: str

@@ -71,6 +71,7 @@ def in_order(states: list[str], history: list[str] = HISTORY) -> bool:
     return places == sorted(set(places))
 
 
+@pytest.mark.timeout(300)
 def test_fifty_orders_of_another_process_are_followed_on_every_page(
     site_by_each_way: Site, page: Any
 ) -> None:
@@ -129,20 +130,30 @@ def test_retry_shows_how_the_task_runs_and_completes(site_by_each_way: Site, pag
 
 
 def test_a_stopped_server_is_noticed_and_back_at_once(site: Site, page: Any) -> None:
+    asked: list[str] = []
+    page.on("websocket", lambda socket: asked.append(socket.url))
     site.sign_in(page)
     task = enqueue("work.noop")
     site.open(page)
     site.server.send_signal(signal.SIGSTOP)
     try:
-        until(page, lambda: says(page).startswith("Not live since"), "the silence", timeout=15)
+        began = page.evaluate("performance.now()")
+        # By the page's own clock, in its own frames.
+        noticed = page.wait_for_function(
+            "/^Not live since/.test(document.querySelector('#af-live-text').innerText)"
+            " && performance.now()",
+            timeout=40_000,
+        )
+        assert noticed.json_value() - began < 15_000
         assert page.locator("#af-root.af-stale").count()
-        page.wait_for_timeout(2000)
+        until(page, lambda: len(asked) == 2, "another attempt")
         task.cancel(reason="not wanted")
     finally:
         site.server.send_signal(signal.SIGCONT)
     began = time.monotonic()
     until(page, lambda: state_of(page, task) == "cancelled" and is_live(page), "what is true")
     assert time.monotonic() - began < 2.0
+    assert len(asked) == 2, "it was the attempt that had waited"
     assert not page.locator("#af-root.af-stale").count()
 
 
@@ -155,7 +166,11 @@ def test_a_server_that_is_restarted_is_found_again(site: Site, page: Any) -> Non
     until(page, lambda: not is_live(page), "the loss")
     task.cancel(reason="not wanted")
     site.start()
-    until(page, lambda: state_of(page, task) == "cancelled" and is_live(page), "the new server")
+
+    def found() -> bool:
+        return state_of(page, task) == "cancelled" and is_live(page)
+
+    until(page, found, "the new server", timeout=40)  # between two attempts lie up to 10 s
     assert page.evaluate("window.same")
 
 
@@ -250,13 +265,16 @@ def test_who_is_turned_away_is_told_and_left_in_peace(site: Site, page: Any, cod
 
 def test_whoever_loses_only_the_key_of_the_session_stays(site: Site, page: Any) -> None:
     """As after a change of the own password in another tab."""
+    asked: list[str] = []
+    page.on("websocket", lambda socket: asked.append(socket.url))
     site.sign_in(page)
     task = enqueue("work.noop")
     site.open(page)
     old = set(Session.objects.values_list("pk", flat=True))
     site.sign_in(page)
+    known = len(asked)
     Session.objects.filter(pk__in=old).delete()
-    page.wait_for_timeout(6000)
+    until(page, lambda: len(asked) > known, "a socket with the new key")
     task.cancel(reason="not wanted")
     until(page, lambda: state_of(page, task) == "cancelled" and is_live(page), "the change")
 
@@ -364,8 +382,8 @@ def test_no_row_of_any_page_moves_under_the_pointer(site: Site, page: Any) -> No
     assert news.is_hidden()
     fail("work.noop", "third")
     incidents.mute(incident("new"), until=timezone.now() + timedelta(hours=1), by="bob")
-    until(page, lambda: news.is_visible(), "the news")
-    assert news.inner_text() == "1 new, 1 gone – show"
+    words = "1 new, 1 gone – show"  # a look between the two tells of the first alone
+    until(page, lambda: news.is_visible() and news.inner_text() == words, "the news")
     assert shown() == [new, old]
     assert "af-gone" in (page.locator(f"#{new}").get_attribute("class") or "")
     page.mouse.move(5, 5)

@@ -40,8 +40,8 @@ def test_care_finds_an_order_and_retries_all_that_failed(site: Site, page: Any) 
     assert page.locator("#af-root h1").inner_text() == str(order)
     assert "1 of 3 done" in page.locator("#af-record-state").inner_text()
     assert page.locator("#af-record-story li").count() >= 4
-    page.get_by_role("button", name="Retry all failed of this record", exact=True).click()
-    page.wait_for_selector(".af-messages")
+    with page.expect_navigation(wait_until="load"):
+        page.get_by_role("button", name="Retry all failed of this record", exact=True).click()
     assert "2 tasks were retried." in page.locator(".af-messages").inner_text()
     assert page.url.endswith(f"/record/orders/order/{order.pk}/")
     assert Task.objects.filter(pk__in=[task.pk for task in tasks]).due().count() == 2
@@ -62,11 +62,11 @@ def test_a_reason_is_given_for_all_that_failed(site: Site, chromium: Any, script
     page.goto(f"{site.web}/admin/tasks/task/record/orders/order/{order.pk}/")
     page.locator("summary", has_text="Retry all failed of this record with a reason").click()
     page.get_by_label("Reason (optional)").first.fill("the mailbox was emptied")
-    if scripts:
-        page.keyboard.press("Enter")
-    else:
-        page.locator("#af-fold-retry_all-record .af-ask button").click()
-    page.wait_for_selector(".af-messages")
+    with page.expect_navigation(wait_until="load"):
+        if scripts:
+            page.keyboard.press("Enter")
+        else:
+            page.locator("#af-fold-retry_all-record .af-ask button").click()
     assert "2 tasks were retried." in page.locator(".af-messages").inner_text()
     told = TaskEvent.objects.filter(task__in=tasks).values_list("who", "reason")
     assert list(told) == [("care", "the mailbox was emptied")] * 2
