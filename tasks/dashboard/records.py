@@ -125,7 +125,8 @@ class _Records:
         return {getattr(row, attname): row for row in self._with_related(rows)}
 
     def _with_related(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        related = self._admin.list_select_related if self._admin else False
+        registered = self._admin
+        related = registered and registered.get_list_select_related(self.viewer.request)
         if related is True:
             return rows.select_related()
         return rows.select_related(*related) if related else rows

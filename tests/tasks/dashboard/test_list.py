@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -62,6 +63,21 @@ class TestQueries:
         many, response = queries_of(client, f"{LIST}?q=name:shop.do")
         assert len(shown_ids(response)) == 50
         assert len(many) <= min(len(few) + 1, 25)  # + 1: where the window ends
+
+    def test_records_bring_what_their_own_admin_page_asks_for_with_them(self, client):
+        class Rights(admin.ModelAdmin):
+            def get_list_select_related(self, request):
+                return ["content_type"]
+
+        admin.site.register(Permission, Rights)
+        try:
+            tasks_of(Permission.objects.all()[:5])
+            asked, response = queries_of(client, LIST)
+        finally:
+            admin.site.unregister(Permission)
+        (shown,) = [sql for sql in asked if re.search("auth_permission.[.].id. IN", sql)]
+        assert "app_label" in shown.partition("FROM")[0]
+        assert "log entry | Can add log entry" in text_of(response)
 
     def test_no_page_counts_or_reads_payloads(self, client):
         tasks_of([order() for _ in range(3)])
