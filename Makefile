@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+# Elsewhere each run has an order of its own, which its first lines name.
+PYTEST += $(if $(CI),--randomly-seed=1042)
 # By what is left out, so that a new folder of tests is never forgotten.
 IN_PROCESS := tests --ignore=tests/acceptance --ignore=tests/browser
 # Two at a time, each with a server of its own; a file's tests stay together, with what they set up.

@@ -1,5 +1,6 @@
 """Fixtures with real services. See tests/plugin.py for the database of the test session itself."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,8 +23,9 @@ from tests.services.templates import fresh_host
 
 DATABASE_FIXTURES = ("db", "transactional_db", "django_db_reset_sequences")
 
-# A machine that does something else for a moment is not a failure.
-hypothesis.settings.register_profile("aftersave", deadline=None)
+# A machine that does something else for a moment is not a failure. In CI, which judges a change,
+# the examples are the same each time; elsewhere every run looks for new ones.
+hypothesis.settings.register_profile("aftersave", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("aftersave")
 
 

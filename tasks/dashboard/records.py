@@ -120,7 +120,7 @@ class _Records:
         if self.model is None:
             return {}
         wanted = {key_of(self.model, key) for key in self.keys} - {None}
-        rows = self.model._base_manager.using(self.using).filter(pk__in=wanted)
+        rows = self.model._base_manager.using(self.using).filter(pk__in=wanted).order_by()
         attname = _pk(self.model).attname
         return {getattr(row, attname): row for row in self._with_related(rows)}
 
