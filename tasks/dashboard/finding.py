@@ -15,12 +15,12 @@ from unicodedata import decimal
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db import models, router
+from django.db import models
 from django.db.models import Q
 
 from tasks.dashboard import probes
 from tasks.dashboard.ids import read_id
-from tasks.dashboard.records import admin_of, key_of
+from tasks.dashboard.records import admin_of, key_of, lies_here
 from tasks.dashboard.viewer import Viewer
 from tasks.handlers import registry
 from tasks.models import SearchKey, Task
@@ -120,7 +120,7 @@ def searchable_models(viewer: Viewer) -> list[type[models.Model]]:
 def known_keys(viewer: Viewer, model: type[models.Model], keys: Iterable[str]) -> list[str]:
     """Those of ``keys`` whose records exist and may be known to this person, tasks or not."""
     wanted = [key for key in (key_of(model, text) for text in keys) if key is not None]
-    if not wanted:
+    if not wanted or not lies_here(model):
         return []
     registered = admin_of(viewer.site, model)
     if registered is not None:
@@ -144,9 +144,8 @@ def may_view(viewer: Viewer, model: type[models.Model]) -> bool | None:
 
 def _owners() -> set[type[models.Model]]:
     """Models that own tasks on the database that the pages show."""
-    using = Task.objects.db
     owners = {owner_model(model) for model in declaring if not model._meta.abstract}
-    return {model for model in owners if router.db_for_read(model) == using}
+    return {model for model in owners if lies_here(model)}
 
 
 def _searchable(viewer: Viewer) -> set[type[models.Model]]:
@@ -155,8 +154,8 @@ def _searchable(viewer: Viewer) -> set[type[models.Model]]:
     others: list[type[models.Model]] = []
     for model, registered in viewer.site._registry.items():
         owner = owner_model(model)
-        is_here = router.db_for_read(owner) == Task.objects.db
-        if is_here and owner not in owners and registered.get_search_fields(viewer.request):
+        is_new = owner not in owners and lies_here(owner)
+        if is_new and registered.get_search_fields(viewer.request):
             others.append(owner)
     # In the order of the index, or PostgreSQL may read the table in the hope of finding one soon.
     rows = Task.objects.order_by("content_type_id", "object_id")
@@ -173,7 +172,7 @@ def _models(viewer: Viewer, text: str) -> set[type[models.Model]]:
         with suppress(LookupError):
             found.add(owner_model(apps.get_model(label)))
     # A task is found as what it is, see ``task_meant``.
-    return found - {Task}
+    return {model for model in found - {Task} if lies_here(model)}
 
 
 def _type_of(model: type[models.Model]) -> ContentType:

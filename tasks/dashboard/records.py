@@ -11,7 +11,7 @@ from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.utils import quote
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, router
 from django.urls import NoReverseMatch, reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -68,6 +68,14 @@ def admin_of(site: AdminSite, model: type[models.Model]) -> ModelAdmin[Any] | No
     return site.get_model_admin(model) if site.is_registered(model) else None
 
 
+def lies_here(model: type[models.Model]) -> bool:
+    """Whether records of ``model`` lie on the database that the pages show.
+
+    Asked is where they are written: reads may go to replicas, to another one each time.
+    """
+    return bool(router.db_for_write(model) == router.db_for_write(Task))
+
+
 def key_of(model: type[models.Model], text: str) -> Any:
     """The key that is stored as ``text``, or None when it is none of this model."""
     field = key_field(model)
@@ -117,7 +125,7 @@ class _Records:
             return None
 
     def _load(self) -> dict[Any, models.Model]:
-        if self.model is None:
+        if self.model is None or not lies_here(self.model):
             return {}
         wanted = {key_of(self.model, key) for key in self.keys} - {None}
         rows = self.model._base_manager.using(self.using).filter(pk__in=wanted).order_by()
@@ -135,6 +143,8 @@ class _Records:
         name = f"{self._noun} {key}"
         url = record_url(self.viewer, self.content_type, key) if self.content_type else ""
         record = found.get(key_of(self.model, key)) if self.model else None
+        if record is None and self.model and not lies_here(self.model):
+            return ShownRecord(name, url)
         if record is None:
             return ShownRecord(_("%(record)s (deleted)") % {"record": name}, url, is_gone=True)
         return ShownRecord(_title(record) or name, url, self._admin_url(record))
