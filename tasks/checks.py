@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from tasks.alerts import recipients
 from tasks.conf import Settings, aftersave_settings, unknown_settings
+from tasks.handlers import wrong_option
 from tasks.models import Task
 from tasks.models.records import declaring
 
@@ -23,6 +24,7 @@ ADMIN = "django.contrib.admin"
 def register() -> None:
     """Hand the checks to Django."""
     checks.register(check_settings)
+    checks.register(check_default_queue)
     checks.register(check_hooks)
     checks.register(check_alerts)
     checks.register(check_app_order)
@@ -53,6 +55,20 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
                 )
             )
     return found
+
+
+def check_default_queue(**kwargs: Any) -> list[checks.CheckMessage]:
+    """E011: a default queue with a name that no queue can have."""
+    wrong = wrong_option(queue=aftersave_settings.DEFAULT_QUEUE)
+    if wrong is None:
+        return []
+    return [
+        checks.Error(
+            f"AFTERSAVE['DEFAULT_QUEUE'] cannot be used: {wrong}.",
+            hint="Give another name, or leave it out: 'default'.",
+            id="aftersave.E011",
+        )
+    ]
 
 
 def check_hooks(**kwargs: Any) -> list[checks.CheckMessage]:

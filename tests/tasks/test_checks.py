@@ -49,6 +49,13 @@ def test_an_unknown_setting_is_an_error_that_names_the_one_meant(settings: Any) 
     assert "DATA_LIMIT" in str(hints["AFTERSAVE['xyz'] is unknown."])
 
 
+@pytest.mark.parametrize("value", ["", "a,b", "aftersave", "q" * 65, "two\nlines"])
+def test_a_default_queue_that_no_queue_can_be_called_is_an_error(settings: Any, value: str) -> None:
+    settings.AFTERSAVE = {"DEFAULT_QUEUE": value}
+    found = [message for message in run_checks() if message.id == "aftersave.E011"]
+    assert [repr(value) in message.msg for message in found] == [True]
+
+
 @pytest.mark.parametrize("value", ["nowhere", {"other": "nowhere"}])
 def test_a_session_alias_that_does_not_exist_is_one_error(settings: Any, value: Any) -> None:
     settings.AFTERSAVE = {"SESSION_ALIAS": value}
