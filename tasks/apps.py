@@ -10,6 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
+from tasks.exceptions import InvalidSetting
+
 DISCOVERED = ("handlers", "rules")
 
 
@@ -36,7 +38,10 @@ class TasksConfig(AppConfig):
 
 
 def _discover(label: str) -> None:
-    package = apps.get_app_config(label).name
+    try:
+        package = apps.get_app_config(label).name
+    except LookupError as error:
+        raise InvalidSetting(f"AFTERSAVE['AUTODISCOVER'] names {label!r}: {error}") from error
     for module in DISCOVERED:
         if find_spec(f"{package}.{module}"):
             import_module(f"{package}.{module}")

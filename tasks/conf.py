@@ -48,8 +48,9 @@ class Settings:
         for field in fields(self):
             value, hint = getattr(self, field.name), hints[field.name]
             if not _fits(value, hint) or not _is_possible(field.name, value):
+                kind = hint.__name__ if isinstance(hint, type) else hint
                 raise InvalidSetting(
-                    f"AFTERSAVE[{field.name!r}] = {value!r} cannot be used: it must be {field.type}"
+                    f"AFTERSAVE[{field.name!r}] = {value!r} cannot be used: it must be {kind}"
                     f"{_BOUNDS.get(field.name, '')}."
                 )
 

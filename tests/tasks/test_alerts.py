@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -327,6 +327,11 @@ def test_the_command_tells_what_it_told(
     call_command("aftersave_alerts", database="default")
     assert capsys.readouterr().out == ""
     assert len(mailbox.messages) == 1
+
+
+def test_the_command_names_the_databases_it_may_look_at() -> None:
+    with pytest.raises(CommandError, match="nowhere.*default"):
+        call_command("aftersave_alerts", "--database=nowhere")
 
 
 def test_what_was_told_costs_no_statement_of_its_own(settings: Any) -> None:

@@ -126,6 +126,15 @@ def test_handlers_are_discovered_where_the_settings_say(
     assert (done.returncode, "found" in done.stdout) == (0, found), done.stderr
 
 
+def test_an_app_to_discover_that_is_not_installed_is_named_with_the_setting(tmp_path: Path) -> None:
+    make_host(tmp_path, apps=APPS)
+    with (tmp_path / "host_settings.py").open("a") as settings:
+        settings.write("AFTERSAVE = {'AUTODISCOVER': ['shopp']}\n")
+    done = python("import django; django.setup()", tmp_path)
+    assert done.returncode == 1
+    assert "AFTERSAVE['AUTODISCOVER'] names 'shopp': No installed app" in done.stderr
+
+
 def test_a_broken_handlers_module_is_not_swallowed(tmp_path: Path) -> None:
     make_host(tmp_path, apps=[*APPS, "shop"])
     (tmp_path / "shop").mkdir()

@@ -35,6 +35,18 @@ def test_a_setting_that_cannot_be_used_is_named_with_its_value(
         aftersave_settings.GRACE  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [("MAX_ATTEMPTS", "9", "int, at least 1"), ("KEEP_FAILED", 14, "datetime.timedelta | None")],
+)
+def test_a_setting_that_cannot_be_used_says_what_it_must_be(
+    name: str, value: Any, kind: str
+) -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        Settings(**{name: value})
+    assert str(refused.value).endswith(f"it must be {kind}.")
+
+
 def test_every_default_can_be_used() -> None:
     assert Settings(SESSION_ALIAS={"default": None}, KEEP_FAILED=timedelta(0), BACKOFF_BASE=1)
 

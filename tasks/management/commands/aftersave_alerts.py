@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
 
 from tasks import alerts
 
@@ -14,7 +15,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--database", default="default", help="the alias whose tasks to look at"
+            "--database",
+            default="default",
+            choices=tuple(connections),
+            help="the alias whose tasks to look at",
         )
 
     def handle(self, *, database: str, **options: Any) -> None:
