@@ -121,7 +121,12 @@ def matches(viewer: Viewer, action: str, query: str, now: datetime | None = None
     if match.errors or match.states is not None:
         return match
     if len(states) == 1:
-        return matching(viewer, f"state:{states[0]} {query}", now=now)
+        narrow = matching(viewer, f"state:{states[0]}", now=now)
+        return replace(
+            match,
+            terms=[*narrow.terms, *match.terms],
+            meanings=[*narrow.meanings, *match.meanings],
+        )
     condition = Q()
     for state in states:
         condition |= CONDITIONS[state]

@@ -4,8 +4,11 @@ from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.test import Client
 
+from orders.admin import OrderAdmin
+from orders.models import Order
 from tasks.dashboard.counting import count
 from tasks.models import BulkAction, Failure, Incident, State, Task, TaskEvent
 from tests.tasks.admin_rows import LIST, failed, in_state, messages_of, staff, text_of
@@ -75,6 +78,25 @@ def test_what_doing_it_again_may_cause_is_said(monkeypatch: pytest.MonkeyPatch) 
     in_state("completed", "shop.mail")
     shown = text_of(preview(staff(*RIGHTS), "run_again", "name:shop.mail"))
     assert "may send the mail twice" in shown
+
+
+def test_the_hosts_search_for_records_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+    search = OrderAdmin.get_search_results
+
+    def counted(self: OrderAdmin, request: Any, rows: Any, term: str) -> Any:
+        searched.append(term)
+        return search(self, request, rows, term)
+
+    monkeypatch.setattr(OrderAdmin, "get_search_results", counted)
+    order = Order.objects.create(number=417, customer="Ada", email="ada@example.com", total=1)
+    task = failed(record=order)
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    shown = text_of(preview(client, q="record:order/ada@example.com"))
+    assert f"/{task.pk}/change/" in shown
+    assert "failed tasks that belong to" in shown
+    assert searched == ["ada@example.com"]
 
 
 def test_above_a_thousand_the_number_must_be_typed() -> None:
