@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,23 +15,9 @@ from tasks.models import Prerequisite, State, Task, Worker
 CHUNK = 200
 
 
-def prune(using: str, now: datetime | None = None, *, seconds: float = 5.0) -> int:
-    """Delete finished tasks past their time (see KEEP_COMPLETED and the like), oldest first.
-
-    Stops after ``seconds``; returns how many went. Also old rows of workers that ended.
-    """
-    deadline = time.monotonic() + seconds
-    deleted = after = 0
-    while time.monotonic() < deadline:
-        gone, after = prune_chunk(using, after, now)
-        deleted += gone
-        if not after:
-            break
-    return deleted
-
-
 def prune_chunk(using: str, after: int, now: datetime | None = None) -> tuple[int, int]:
-    """Prune among the next tasks with ids above ``after``; from 0 on all.
+    """Delete finished tasks past their time (see KEEP_COMPLETED and the like), oldest first, among
+    the next ones with ids above ``after``; from 0 on all. At the end also old rows of workers.
 
     Returns how many went, and where to go on, 0 when it is through.
     """
