@@ -259,11 +259,12 @@ def wrong_option(
 
 
 def _wrong_backoff(backoff: Any) -> str | None:
-    if backoff is None or callable(backoff) or (_is_number(backoff) and backoff >= 0):
+    is_number = _is_number(backoff) and backoff >= 0
+    if backoff is None or is_number or _is_plain_function(backoff):
         return None
     return (
-        f"backoff={backoff!r}, but it is a number of seconds, not negative, or a function from "
-        "the number of the failed attempt to seconds"
+        f"backoff={backoff!r}, but it is a number of seconds, not negative, or a plain function "
+        "from the number of the failed attempt to seconds"
     )
 
 
@@ -279,9 +280,14 @@ def _wrong_for_people(runbook: Any, search: tuple[Any, ...], validate: Any) -> s
     secret = [key for key in search if is_secret_key(key)]
     if secret:
         return f"search={secret!r}, but what stands under such a key is hidden, so nobody finds it"
-    if validate is not None and not callable(validate):
-        return f"validate={validate!r}, but it is a function that takes the data"
+    if validate is not None and not _is_plain_function(validate):
+        return f"validate={validate!r}, but it is a plain function that takes the data"
     return None
+
+
+def _is_plain_function(value: Any) -> bool:
+    """Whether it can be called; of a coroutine nobody would wait for what it says."""
+    return callable(value) and not inspect.iscoroutinefunction(value)
 
 
 def _is_queue_name(value: Any) -> bool:

@@ -122,6 +122,15 @@ def test_options_for_people_that_cannot_work_are_refused(option: dict[str, objec
         handler("math.add", **option)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("option", ["validate", "backoff"])
+def test_a_coroutine_is_refused_where_nobody_would_wait_for_it(option: str) -> None:
+    async def check(value: object) -> None:
+        raise ValueError(value)
+
+    with pytest.raises(InvalidHandler, match=f"{option}=.*a plain function"):
+        handler("math.add", **{option: check})  # type: ignore[arg-type]
+
+
 def test_options_for_people_are_kept() -> None:
     handler(
         "math.add",
