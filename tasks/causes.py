@@ -121,7 +121,7 @@ def _unserved_queues(using: str, ages: Mapping[str, float]) -> list[Cause]:
             key=_key("unserved", queue),
             title=_("Queue %(queue)s has no worker") % {"queue": queue},
             text=_("Its oldest due task has waited for %(age)s. This starts a worker: %(command)s")
-            % {"age": _duration(age), "command": worker_command(queue)},
+            % {"age": _duration(age), "command": worker_command(queue, using)},
         )
         for queue, age in waiting.items()
         if not served.serves(queue)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import DateTimeField, ExpressionWrapper, Q, Value
 
 from tasks.conf import aftersave_settings
@@ -57,6 +58,7 @@ def seconds_ago(seconds: float) -> ExpressionWrapper[Any]:
     return ExpressionWrapper(ago, output_field=DateTimeField())
 
 
-def worker_command(queue: str) -> str:
-    """What starts a worker for ``queue``."""
-    return f"python manage.py runworker --queues {shlex.quote(queue)}"
+def worker_command(queue: str, using: str) -> str:
+    """What starts a worker for ``queue`` on the database ``using``."""
+    database = "" if using == DEFAULT_DB_ALIAS else f" --database {shlex.quote(using)}"
+    return f"python manage.py runworker --queues {shlex.quote(queue)}{database}"

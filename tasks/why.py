@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from django.db import router
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -249,7 +250,8 @@ def _obstacle(task: Task, known: _Known) -> Reason | None:
 
 
 def _start_one(task: Task) -> Remedy:
-    command = worker_command(task.queue)
+    # Read from a replica, it is run where it is written.
+    command = worker_command(task.queue, router.db_for_write(Task, instance=task))
     return Remedy(kind="command", text=_("Start one"), queue=task.queue, command=command)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import connections
+from django.db import connections, router
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
@@ -59,7 +59,7 @@ class Lane:
     @property
     def command(self) -> str:
         """What starts a worker that serves it."""
-        return worker_command(self.name)
+        return worker_command(self.name, router.db_for_write(Task))
 
     @property
     def oldest_html(self) -> SafeString:

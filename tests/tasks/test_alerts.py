@@ -460,3 +460,11 @@ def test_what_happens_in_a_database_that_no_page_shows_has_no_link(raised: list[
     Incident.objects.create(fingerprint="f", type="other", action="thing")
     assert [cause.link for cause in watch("other")] == [""]
     assert [bool(cause.link) for cause in watch("default")] == [True]
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_the_command_in_an_alert_starts_a_worker_for_that_database() -> None:
+    task = enqueue("shop.do", queue="crm", using="other")
+    Task.objects.using("other").filter(pk=task.pk).update(run_at=ago(minutes=5))
+    (cause,) = causes.standing_queues("other")
+    assert cause.text.endswith("python manage.py runworker --queues crm --database other")

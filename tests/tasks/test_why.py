@@ -65,6 +65,13 @@ def test_without_a_live_worker_for_the_queue_the_command_that_starts_one_is_give
     assert reason.remedy.command == "python manage.py runworker --queues 'my queue'"
 
 
+@pytest.mark.django_db(databases=["default", "other"])
+def test_the_command_names_a_database_that_is_not_the_default_one() -> None:
+    reason = why(enqueue("shop.do", using="other"))
+    assert reason.remedy is not None
+    assert reason.remedy.command == "python manage.py runworker --queues default --database other"
+
+
 class TestServing:
     def test_a_worker_without_names_serves_every_queue(self) -> None:
         worker()
