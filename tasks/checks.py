@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from tasks.alerts import recipients
 from tasks.conf import Settings, aftersave_settings, unknown_settings
 from tasks.handlers import wrong_option
-from tasks.models import Task
+from tasks.models import Task, TaskRelation
 from tasks.models.records import declaring
 
 ADMIN = "django.contrib.admin"
@@ -127,10 +127,13 @@ def check_app_order(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_record_models(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E004: a model whose key cannot be kept in one column. E010: or not as text."""
+    """E004: a model whose key cannot be kept in one column. E010: or not as text. E012: one whose
+    relation is hidden by another.
+    """
     return [
         *(_unreadable(model) for model in declaring if _is_no_text(model)),
         *_composite(),
+        *_hidden(),
     ]
 
 
@@ -159,6 +162,21 @@ def _composite() -> list[checks.CheckMessage]:
         )
         for model in declaring
         if len(getattr(model._meta, "pk_fields", [0])) > 1
+    ]
+
+
+def _hidden() -> list[checks.CheckMessage]:
+    return [
+        checks.Error(
+            f"{model._meta.label}.{name} is a TaskRelation, but a relation from another model has "
+            "the same name and hides it.",
+            hint="Give the other model's foreign key another related_name, or the TaskRelation "
+            "another name.",
+            obj=model,
+            id="aftersave.E012",
+        )
+        for model, name in declaring.items()
+        if not isinstance(getattr(model, name, None), TaskRelation)
     ]
 
 

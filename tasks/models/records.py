@@ -14,8 +14,8 @@ from tasks.exceptions import InvalidTask, RecordNotSaved
 
 KEY_LENGTH = 64
 
-#: Models that declare a TaskRelation, themselves or through an abstract parent.
-declaring: set[type[models.Model]] = set()
+#: Models that declare a TaskRelation, themselves or through an abstract parent, and its name.
+declaring: dict[type[models.Model], str] = {}
 
 
 def owner_model(model: type[models.Model]) -> type[models.Model]:

@@ -89,7 +89,7 @@ class TaskRelation:
             self._adopt(sender)
 
     def _adopt(self, model: type[models.Model]) -> None:
-        declaring.add(model)
+        declaring[model] = self.name
         make_save_atomic(model)
         # Not for children: deleting one with keep_parents=True leaves the record there, and
         # otherwise Django sends the parent's signal too.

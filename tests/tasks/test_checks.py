@@ -104,7 +104,7 @@ def test_a_composite_key_is_an_error() -> None:
         assert ids(checks.check_record_models()) == ["aftersave.E004"]
         assert checks.check_record_models()[0].obj is Cell
     finally:
-        declaring.discard(Cell)
+        del declaring[Cell]
 
 
 @pytest.mark.parametrize("field", [models.BinaryField, models.JSONField])
@@ -118,7 +118,38 @@ def test_a_record_model_whose_key_is_no_text_is_an_error(field: Any) -> None:
         assert ids(checks.check_record_models()) == ["aftersave.E010"]
         assert checks.check_record_models()[0].obj is blob
     finally:
-        declaring.discard(blob)
+        del declaring[blob]
+
+
+@isolate_apps("tests.workload")
+def test_a_relation_that_another_one_hides_is_an_error() -> None:
+    class Shelf(models.Model):
+        tasks = TaskRelation()
+
+        class Meta:
+            app_label = "workload"
+
+        def __str__(self) -> str:
+            return str(self.pk)
+
+    try:
+        assert checks.check_record_models() == []
+
+        class Todo(models.Model):
+            shelf = models.ForeignKey(Shelf, models.CASCADE, related_name="tasks")
+
+            class Meta:
+                app_label = "workload"
+
+            def __str__(self) -> str:
+                return str(self.pk)
+
+        (found,) = checks.check_record_models()
+        assert (found.id, found.obj) == ("aftersave.E012", Shelf)
+        assert "workload.Shelf.tasks" in found.msg
+        assert "related_name" in str(found.hint)
+    finally:
+        del declaring[Shelf]
 
 
 @pytest.mark.parametrize(
