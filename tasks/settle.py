@@ -284,6 +284,7 @@ def _cancel_waiting(using: str, ids: set[int]) -> None:
         reason="a prerequisite was cancelled",
     )
     page_bell.changed_after_commit(using, [page_bell.ANY] * len(ids))
+    _announce(using, [(task_id, State.CANCELLED) for task_id in sorted(ids)])
 
 
 def _schedule_ready(using: str, ids: set[int]) -> None:

@@ -217,3 +217,28 @@ def test_listeners_hear_what_was_settled_after_the_commit(
     finally:
         tasks_settled.disconnect(listen)
     assert heard == [("default", [(task.pk, "completed")])]
+
+
+@pytest.mark.parametrize("by", ["worker", "staff"])
+def test_listeners_hear_of_what_is_cancelled_with_its_prerequisite(
+    by: str, django_capture_on_commit_callbacks: Any
+) -> None:
+    heard: list[tuple[int, str]] = []
+
+    def listen(settled: list[tuple[int, str]], **kwargs: Any) -> None:
+        heard.extend(settled)
+
+    first = enqueue("math.add")
+    below = enqueue("math.add", after=[first])
+    last = enqueue("math.add", after=[below])
+    tasks_settled.connect(listen)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            if by == "staff":
+                first.cancel(reason="not wanted")
+            else:
+                first.refresh_from_db()
+                settle("default", WORKER, [ending(start(first), State.CANCELLED)])
+    finally:
+        tasks_settled.disconnect(listen)
+    assert sorted(heard) == [(task.pk, "cancelled") for task in (first, below, last)]
