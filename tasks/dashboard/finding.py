@@ -29,6 +29,7 @@ from tasks.models.records import KEY_LENGTH, declaring, owner_model
 
 MOST_RECORDS = 50
 MOST_TASKS = 50
+ROWS_AT_ONCE = 1000
 
 #: Keys of records by the id of their content type, each list at most ``MOST_RECORDS`` long.
 Keys = dict[int, list[str]]
@@ -181,23 +182,36 @@ def _type_of(model: type[models.Model]) -> ContentType:
 
 def _with_tasks(viewer: Viewer, text: str) -> Keys:
     """Records of any model, gone ones included, whose key is named and who have visible tasks."""
-    types = ContentType.objects.db_manager(Task.objects.db)
-    keys: Keys = defaultdict(list)
-    for content_type in types.all():
-        keys[content_type.pk] = [_named_key(content_type, text)]
-    condition = Q()
+    types = list(ContentType.objects.db_manager(Task.objects.db).all())
     plain = text.removeprefix("#")
-    if 0 < len(plain) <= KEY_LENGTH:
-        condition |= Q(content_type__in=list(keys), object_id=plain)
-    for content_type_id, [key] in keys.items():
-        if 0 < len(key) <= KEY_LENGTH:
-            condition |= Q(content_type=content_type_id, object_id=key)
     found: Keys = defaultdict(list)
-    if condition:
-        pairs = viewer.tasks.filter(condition).values_list("content_type_id", "object_id")
-        for owner, key_found in dict.fromkeys(pairs.order_by()[:1000]):
-            found[int(owner or 0)].append(str(key_found))
+    for owner in _types_with(viewer, plain, {one.pk for one in types}):
+        found[owner].append(plain)
+    named = [(one.pk, key) for one in types if _is_key(key := _named_key(one, text))]
+    # Apart: joined by OR, PostgreSQL goes along the whole index where a record has many tasks.
+    rows = viewer.tasks.order_by("content_type_id", "object_id")
+    questions = [rows.filter(content_type=owner, object_id=key)[:1] for owner, key in named]
+    for (owner, key), tasks in zip(named, probes.ids(questions), strict=True):
+        if tasks:
+            found[owner].append(key)
     return found
+
+
+def _types_with(viewer: Viewer, key: str, types: set[int]) -> set[int]:
+    """Those of ``types`` of which a record with this key has visible tasks."""
+    found: set[int] = set()
+    are_more = _is_key(key)
+    while are_more:
+        rows = viewer.tasks.filter(content_type__in=types - found, object_id=key).order_by()
+        owners = list(rows.values_list("content_type_id", flat=True)[:ROWS_AT_ONCE])
+        found |= {int(owner or 0) for owner in owners}
+        # Of one record alone: it must not hide those of other models.
+        are_more = len(owners) == ROWS_AT_ONCE
+    return found
+
+
+def _is_key(text: str) -> bool:
+    return 0 < len(text) <= KEY_LENGTH
 
 
 def _terms(model: type[models.Model], text: str) -> list[str]:

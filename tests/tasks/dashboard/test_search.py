@@ -3,11 +3,13 @@
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.urls import path
 
 from orders.models import Order
 from tasks import enqueue, handler
 from tasks.admin import TaskAdminMixin
+from tasks.dashboard import finding
 from tasks.dashboard.finding import find_records, record_condition
 from tasks.dashboard.records import key_of
 from tasks.dashboard.viewer import Viewer
@@ -297,3 +299,15 @@ class TestTheCondition:
         Order.objects.create(pk=record.pk, number="x", customer="c", email="e@example.com")
         found = find_records(Viewer(request, site), str(record.pk))
         assert len(found) == 2
+
+    def test_a_record_with_many_tasks_hides_no_other_with_its_key(self, rf, monkeypatch):
+        monkeypatch.setattr(finding, "ROWS_AT_ONCE", 3)
+        request = rf.get("/")
+        request.user = User.objects.create_superuser("root")
+        records = [Record.objects.create(name="busy"), Parcel.objects.create(), order()]
+        for record in records:
+            for _ in range(5):
+                enqueue("shop.do", record=record)
+        types = [ContentType.objects.get_for_model(record) for record in records]
+        Task.objects.update(object_id="A-17")
+        assert find_records(Viewer(request, site), "A-17") == {one.pk: ["A-17"] for one in types}
