@@ -15,6 +15,11 @@ _SECRET_WORD = (
     r"|cvv|cvc)"
 )
 _SECRET_KEY = re.compile(_SECRET_WORD, re.IGNORECASE)
+# password=, "api_key": (also as JSON inside JSON, or inside an address), card number:, token ==
+_SECRET_PAIR = (
+    rf"{_SECRET_WORD}[\w-]{{0,40}}(?:\s(?:number|no|nr)\.?)?"
+    r"\\{0,7}(?:[\"']|%22)?\s{0,5}(?:=>|[:!]?={1,3}|:|%3[AD])\s{0,5}"
+)
 
 # Every repetition has an upper limit: a megabyte of hostile text must not cost a minute.
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -40,8 +45,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # Quotes may be those of JSON inside JSON, and are open where somebody has cut the text.
     (
         re.compile(
-            rf"({_SECRET_WORD}[\w-]{{0,40}}(?:\s(?:number|no|nr)\.?)?"
-            r"\\{0,7}[\"']?\s{0,5}(?:=>|[=:])\s{0,5})"
+            rf"({_SECRET_PAIR})"
             r"(?:(?:Bearer|Basic|Digest|Token)\s{1,5})?"
             r"(?:\[redacted\]|[a-z]?\"(?:[^\"\\]|\\.){0,4000}(?:\"|\\?\Z)"
             r"|[a-z]?'(?:[^'\\]|\\.){0,4000}(?:'|\\?\Z)"
@@ -68,6 +72,18 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?:gh[opsur]_|xox[a-z]-)[\w-]{10,200}"), MASK),
 )
 
+# "card": {"number": ...: no pattern finds the end of it. But of code in a traceback no more than
+# its line: cards = [
+_SECRET_OPENS = re.compile(
+    rf"{_SECRET_PAIR}(?!\[redacted\])(?=[\[{{(](?:\w|\s{{0,80}}[\d\"'\\\[{{(-]))", re.IGNORECASE
+)
+_LONGEST_OPEN = 4000
+# Brackets, and texts in quotes, also of JSON inside JSON: brackets in there mean nothing.
+_BRACKETS = re.compile(
+    r"(?P<quote>\\{1,7}[\"'])(?:(?:(?!(?P=quote))[\s\S])*(?P=quote))?"
+    r"|\"(?:[^\"\\]|\\.)*\"|(?<!\w\w)'(?:[^'\\]|\\.)*'|(?P<open>[\[{(])|(?P<close>[\]})])"
+)
+
 
 def redact(value: Any) -> Any:
     """A copy of JSON-like ``value`` in which secrets are replaced by ``MASK``.
@@ -86,6 +102,7 @@ def redact(value: Any) -> Any:
 
 def redact_text(text: str) -> str:
     """``text`` without bearer tokens, addresses with a password, and ``password=...`` pairs."""
+    text = _without_open_secrets(text)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
@@ -111,6 +128,26 @@ def redacted_end(text: str, length: int) -> str:
 def is_secret_key(key: object) -> bool:
     """Whether what stands under ``key`` is hidden."""
     return _SECRET_KEY.search(str(key)) is not None
+
+
+def _without_open_secrets(text: str) -> str:
+    """``text`` without the objects and lists that stand after keys which sound secret."""
+    kept, end = [], 0
+    while found := _SECRET_OPENS.search(text, end):
+        kept += [text[end : found.end()], MASK]
+        end = _closed(text, found.end())
+    return "".join([*kept, text[end:]])
+
+
+def _closed(text: str, start: int) -> int:
+    """Where the bracket at ``start`` is closed, or how far it may reach: somebody cut the text."""
+    end = min(len(text), start + _LONGEST_OPEN)
+    depth = 0
+    for found in _BRACKETS.finditer(text, start, end):
+        depth += (found["open"] is not None) - (found["close"] is not None)
+        if depth == 0:
+            return found.end()
+    return end
 
 
 def _redact_item(key: object, item: Any) -> Any:

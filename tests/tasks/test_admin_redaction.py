@@ -52,6 +52,10 @@ def test_values_of_keys_that_sound_secret_are_hidden(key):
         json.dumps({"password": f'correct " horse {SECRET}'})[:-2] + "\\",
         f"<soap:Body><wsse:Password Type='Text'>correct horse {SECRET}</wsse:Password>",
         f"<cardNumber>{SECRET}</cardNumber>",
+        f"assert password == 'correct horse {SECRET}'",
+        f"token != {SECRET}",
+        f"GET /?next=%2Flogin%3Ftoken%3D{SECRET}",
+        f"body=%7B%22password%22%3A%22{SECRET}%22%7D",
     ],
 )
 def test_texts_that_carry_a_secret_lose_it(text):
@@ -85,6 +89,31 @@ def test_ordinary_texts_stay_as_they_are(text):
 def test_of_numbers_written_in_groups_no_group_stays(text):
     said = redact_text(f"{text}, refused by bank 12")
     assert said.endswith(f"{MASK}, refused by bank 12")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"number": SECRET, "name": "Ann Arbor"},
+        [SECRET, f"a {SECRET}"],
+        {"deep": [{"er": {"a } in it": f"it's }} {SECRET}"}}, [[SECRET]]]},
+        (1, SECRET),
+    ],
+)
+@pytest.mark.parametrize("written", [repr, json.dumps, lambda value: json.dumps(value, indent=4)])
+def test_of_an_object_or_a_list_under_a_secret_key_nothing_stays_in_a_text(written, value):
+    text = f"bad payload {written({'card': value, 'to': 'ann'})}, refused"
+    whole = f"bad payload {written({'card': 1, 'to': 'ann'})}, refused".replace("1", MASK)
+    assert redact_text(text) == whole
+    for inside in (json.dumps(text), json.dumps({"body": json.dumps(text)})):
+        assert SECRET not in redact_text(inside)
+    for end in range(text.index(SECRET), len(text)):
+        assert SECRET not in redact_text(text[:end])
+
+
+def test_an_open_bracket_at_the_end_of_a_line_of_code_hides_no_other_line():
+    text = 'File "shop.py", line 1, in pay\n    cards = [\n  File "bank.py", line 2, in refuse'
+    assert redact_text(text) == text.replace("[", MASK)
 
 
 def test_keys_that_carry_a_secret_lose_it():
@@ -124,7 +153,8 @@ def test_hiding_twice_hides_no_more_and_keeps_the_shape(value):
     [
         "a", "password=", 'password="', "://a:", "eyJaaaaaaaaa.", "Bearer ", "token: '", "-",
         "<password>", "<a", "<password ", 'token: \\"', "authorization: a ", "card: 4111 ",
-        "authorization=aaaaaaaaaaaaaaaaaaaaaaaa ", "token\\\\\\",
+        "authorization=aaaaaaaaaaaaaaaaaaaaaaaa ", "token\\\\\\", "token: {", "token: [\"\\\"",
+        "token: ('", "token: {a} ",
     ],
 )  # fmt: skip
 def test_a_megabyte_of_anything_is_redacted_in_seconds(piece):
