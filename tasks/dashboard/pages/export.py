@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -41,6 +42,9 @@ _UNSEEN = ("context", "progress_value")
 BOM = "\ufeff"
 #: What a spreadsheet takes for the beginning of a formula, also in its wide forms.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
+#: Where Excel ends a cell though it stands in quotes: in countries with a decimal comma it splits
+#: lines at semicolons, and of those of a file like this the quotes mean nothing to it.
+_FORMULA_WITHIN = re.compile(r"([;\t\r\n][ \"]*)(?=[=+@＝＋－＠-])")
 
 
 @download("export.csv", "export", "export_task")
@@ -149,7 +153,8 @@ def _written(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _harmless(cell: Any) -> Any:
-    """Text that no spreadsheet takes for a formula."""
-    if isinstance(cell, str) and cell.lstrip(" ").startswith(_FORMULA):
-        return f"'{cell}"
-    return cell
+    """Text in which no spreadsheet finds a formula."""
+    if not isinstance(cell, str):
+        return cell
+    cell = _FORMULA_WITHIN.sub(r"\1'", cell)
+    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) else cell

@@ -112,6 +112,17 @@ def test_no_cell_is_taken_for_a_formula(client, start):
     assert row["reason"] == f"'{evil}"
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "＝", " =", '"='])
+@pytest.mark.parametrize("end", [";", "\n"])
+def test_nor_what_follows_a_semicolon_where_excel_splits_lines_at_them(client, end, start):
+    task = failed("shop.do")
+    Task.objects.filter(pk=task.pk).update(reason=f'a "b", c{end}{start}1+cmd|"/c calc"!A1;d')
+    response = client.get(ADDRESS)
+    lines = b"".join(response.streaming_content).decode("utf-8-sig").splitlines()
+    cells = [cell for line in lines for cell in line.split(";")]
+    assert not [cell for cell in cells if cell.lstrip(' "').startswith(start.strip(' "'))]
+
+
 def test_quotes_commas_and_lines_stay_in_their_cell(client):
     task = failed("shop.do")
     Task.objects.filter(pk=task.pk).update(reason='a "b", c\nd; ü')
