@@ -82,12 +82,12 @@ def is_own_origin(scope: Mapping[str, Any]) -> bool:
     """Whether a page of ours opened the socket: Origin equals the Host asked, or is trusted."""
     request = HttpRequest()
     request.META = _headers(scope)
-    origin = urlsplit(request.META.get("HTTP_ORIGIN", ""))
-    if not origin.netloc:
-        return False
     try:
+        origin = urlsplit(request.META.get("HTTP_ORIGIN", ""))
         host = request.get_host()
-    except DisallowedHost:
+    except (ValueError, DisallowedHost):
+        return False
+    if not origin.netloc:
         return False
     return origin.netloc == host or any(
         origin.scheme == trusted.scheme

@@ -68,7 +68,16 @@ def test_a_customer_is_turned_away(open_socket: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", [None, "", "null", "http://evil.example", "http://testserver.evil.example"]
+    "origin",
+    [
+        None,
+        "",
+        "null",
+        "http://evil.example",
+        "http://testserver.evil.example",
+        "http://[testserver]",
+        "http://[",
+    ],
 )
 def test_a_page_of_another_origin_is_turned_away(open_socket: Open, origin: str | None) -> None:
     assert open_socket(staff("view_task"), origin=origin).end() == NOT_ALLOWED
