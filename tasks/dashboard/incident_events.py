@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
@@ -9,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from tasks.dashboard.display import time_html
 from tasks.dashboard.page import page_url
+from tasks.dashboard.shown_bulk import may_see
 from tasks.dashboard.viewer import Viewer
 from tasks.models import Incident, TaskEvent
 from tasks.redact import redact_text
@@ -29,10 +31,21 @@ class ShownEvent:
 
 
 def shown_events(viewer: Viewer, incident: Incident) -> list[ShownEvent]:
-    """What was done about it, newest first."""
+    """What was done about it, newest first, as far as the viewer may know of it."""
     rows = TaskEvent.objects.using(incident._state.db).filter(incident=incident)
-    newest = rows.order_by("-id").defer("before", "difference")[:EVENTS_SHOWN]
+    rows = rows.order_by("-id").select_related("about").defer("before", "difference")
+    newest = list(rows[:EVENTS_SHOWN])
+    if viewer.is_scoped:
+        ids = [event.task_id for event in newest if event.task_id]
+        visible = set(viewer.tasks.filter(pk__in=ids).values_list("pk", flat=True))
+        newest = [event for event in newest if _may_know(viewer, event, visible)]
     return [_shown(viewer, event) for event in newest]
+
+
+def _may_know(viewer: Viewer, event: TaskEvent, visible: Collection[int]) -> bool:
+    if event.task_id:
+        return event.task_id in visible
+    return event.about is None or may_see(viewer, event.about)
 
 
 def _shown(viewer: Viewer, event: TaskEvent) -> ShownEvent:
@@ -46,9 +59,6 @@ def _shown(viewer: Viewer, event: TaskEvent) -> ShownEvent:
 
 
 def _subject(viewer: Viewer, event: TaskEvent) -> dict[str, str]:
-    # Who sees a part may not know of this one.
-    if viewer.is_scoped:
-        return {}
     if event.task_id:
         url = page_url(viewer, "change", task_id=event.task_id)
         return {"subject": f"#{event.task_id}", "url": url}

@@ -588,6 +588,24 @@ def test_a_trial_of_somebody_elses_task_is_not_shown(settings):
     settings.AFTERSAVE = {"VISIBLE_TASKS": "tests.tasks.dashboard.test_incident_pages.mails_only"}
     text = shown(staff(*MANAGER, name="bo"), page_of(one))
     assert f"#{hidden.pk}" not in text
+    assert "retried a task" not in text
+
+
+def test_who_sees_a_part_reads_what_was_done_about_it_and_to_the_tasks_they_see(settings):
+    one, ann = incident(1, "email.send"), staff(*MANAGER)
+    mine = failed(one)
+    press(ann, one, "take")
+    press(ann, one, "try")
+    form = {"action": "retry", "q": f"incident:{one.pk}", "incident": one.pk, "shown": 1}
+    failed(one)
+    ann.post(f"{LIST}bulk/start/", {**form, "reason": "Bolero has paid"})
+    assert "Bolero" in shown(ann, page_of(one))
+    settings.AFTERSAVE = {"VISIBLE_TASKS": "tests.tasks.dashboard.test_incident_pages.mails_only"}
+    text = shown(staff(*MANAGER, name="bo"), page_of(one))
+    assert "took it" in text
+    assert f"#{mine.pk}" in text
+    assert "Bolero" not in text
+    assert "started a bulk action" not in text
 
 
 @pytest.mark.parametrize("before", ["9" * 5000, "9" * 19, "0"])
