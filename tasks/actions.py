@@ -159,7 +159,11 @@ def restore(task: Task, event: TaskEvent, *, by: object = None, reason: str = ""
     if event.task_id != task.pk or event.before is None:
         raise NothingToRestore(task, event)
     deed = Deed(action="restore", who=name_of(by), reason=reason)
-    return _change(task, event.before, CHANGE, deed)
+    with transaction.atomic(using=_alias(task)):
+        restored = _change(task, event.before, CHANGE, deed)
+        if not restored.difference:
+            raise NothingToRestore(task, event)
+    return restored
 
 
 def accepted_data(name: str, data: Any) -> dict[str, Any]:

@@ -116,12 +116,12 @@ class DataRefused(InvalidTask):
 
 
 class NothingToRestore(AftersaveError):
-    """The event changed no data of this task, so there is nothing to bring back."""
+    """The event changed no data of this task, or it has that data already."""
 
     def __init__(self, task: Any, event: Any) -> None:
         super().__init__(
             f"Event {event.pk} ({event.action}) did not change the data of task {task.pk} "
-            f"({task.name}): there is nothing to restore."
+            f"({task.name}), or its data is again what it was before: there is nothing to restore."
         )
 
 

@@ -164,6 +164,18 @@ def test_only_a_change_of_the_task_itself_is_restored() -> None:
 
 
 @db
+def test_what_is_back_already_is_not_restored_once_more() -> None:
+    task = enqueue("math.add", {"n": 1})
+    task.change_data({"n": 2}, reason="r")
+    changed = task.events.get()
+    task.restore(changed)
+    with pytest.raises(NothingToRestore):
+        task.restore(changed)
+    assert data_of(task) == {"n": 1}
+    assert task.events.count() == 2
+
+
+@db
 @pytest.mark.parametrize("state", ["running", "completed"])
 def test_nothing_is_restored_where_data_cannot_change(state: str) -> None:
     task = in_state(state, data={"n": 1})

@@ -36,7 +36,10 @@ def restore(viewer: Viewer, request: HttpRequest, task_id: int) -> HttpResponse:
     try:
         event = do(viewer, RESTORE, task, given_reason(viewer, request, RESTORE, task), act)
     except NothingToRestore:
-        say(request, messages.WARNING, _("There is nothing to restore: this changed no data."))
+        text = _(
+            "There is nothing to restore: this changed no data, or the task has the old data again."
+        )
+        say(request, messages.WARNING, text)
     except NotDone as refused:
         say(request, messages.WARNING, str(refused))
     else:

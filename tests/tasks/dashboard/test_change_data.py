@@ -379,6 +379,17 @@ class TestRestore:
         assert re.search(r"ann gave this its old data back \d+ s ago", messages_of(response)[-1])
         assert task.events.count() == 2
 
+    def test_what_is_back_already_is_not_restored_once_more(self, client):
+        task = self.changed(client)
+        address = self.address(task)
+        for _again in range(2):
+            task.refresh_from_db()
+            form = {"version": versions([task])[task.pk]}
+            response = client.post(address, form, follow=True)
+        assert "nothing to restore" in messages_of(response)[-1]
+        assert task.events.count() == 2
+        assert LogEntry.objects.count() == 1
+
     @pytest.mark.parametrize("event", ["", "x", "999999", "9" * 40])
     def test_an_event_that_is_none_of_the_task_answers_404(self, client, event):
         task = self.changed(client)
