@@ -114,7 +114,10 @@ class TaskRelation:
             state for state in State if state not in (State.COMPLETED, State.CANCELLED)
         )
         cancel_tasks_of(instance, using=using, states=unfinished)
-        Task.objects.using(using).of(instance).delete()
+        own = Task.objects.using(using).of(instance)
+        # Also what has ended: staff could retry it meanwhile, with an event that would be left.
+        list(own.locked().values_list("pk", flat=True))
+        own.delete()
 
     @overload
     def __get__(self, record: None, model: type[models.Model]) -> Self: ...

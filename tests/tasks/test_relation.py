@@ -1,16 +1,18 @@
 """Which record owns a task, and what becomes of the tasks when it is deleted."""
 
+import re
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.db import transaction
+from django.db import connection, transaction
 
 from tasks import build, enqueue
 from tasks.exceptions import InvalidTask, RecordGone, RecordNotSaved
 from tasks.models import LogLine, Prerequisite, State, Task, TaskEvent, TaskRelation
-from tests.tasks.tools import finish, start, state_of
+from tests.tasks.tools import finish, start, state_of, threads, wait_until_blocked
 from tests.workload.models import (
     Account,
     ChildRecord,
@@ -218,6 +220,25 @@ def test_delete_with_record_lets_those_go_on_that_no_longer_waited() -> None:
     assert state_of(dependent) == State.WAITING
     finish(other)
     assert state_of(dependent) == State.SCHEDULED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_delete_with_record_lets_nobody_act_on_its_tasks_meanwhile() -> None:
+    record = Erasable.objects.create()
+    task = finish(record.tasks.enqueue("math.add"))
+
+    def meanwhile(execute: Any, sql: str, *rest: Any) -> Any:
+        if re.match(r"DELETE FROM .tasks_task. ", sql):
+            acted.append(run(partial(task.run_again, by="eve", reason="now")))
+            wait_until_blocked()
+        return execute(sql, *rest)
+
+    acted: list[Any] = []
+    with threads(1) as run, connection.execute_wrapper(meanwhile):
+        record.delete()
+        with pytest.raises(Task.DoesNotExist):
+            acted[0].result(timeout=30)
+    assert not TaskEvent.objects.exists()
 
 
 def test_a_task_on_another_database_than_its_record_is_refused() -> None:
