@@ -14,6 +14,8 @@ from typing import Any
 RENEW_EVERY = 60.0
 #: The server gets so many seconds to answer.
 PATIENCE = 10.0
+#: Whoever waits for a message asks again after so many.
+RECEIVE_FOR = 2
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 GOODBYE = 1.0
@@ -32,7 +34,12 @@ def layer_of_our_own() -> Any:
     from channels import DEFAULT_CHANNEL_LAYER
     from channels.layers import channel_layers
 
-    return channel_layers.make_backend(DEFAULT_CHANNEL_LAYER)
+    layer = channel_layers.make_backend(DEFAULT_CHANNEL_LAYER)
+    # channels_redis waits five seconds for a message, and redis-py 8 at most five for an answer:
+    # where nothing happens that one came first as often as not, and the group was lost.
+    if hasattr(layer, "brpop_timeout"):
+        layer.brpop_timeout = RECEIVE_FOR
+    return layer
 
 
 async def follow(

@@ -127,6 +127,21 @@ def test_membership_is_renewed_before_it_expires(
     wait_for(heard, every=0.1, what="a ring after the renewal")
 
 
+def test_a_client_that_waits_three_seconds_for_an_answer_does_not_lose_a_silent_group(
+    open_ear: Callable[[str], Ears],
+    settings: Any,
+    redis_url: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Five, the default of redis-py 8, is as long as channels_redis waits: chance would decide."""
+    hosts = [f"{redis_url}?socket_timeout=3"]
+    settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"] = hosts
+    ears = open_ear("default")
+    assert not readable(ears, 4)
+    assert ears.hears
+    assert not caplog.text
+
+
 def test_a_server_that_restarts_is_found_again(
     open_ear: Callable[[str], Ears], redis_server: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
