@@ -344,6 +344,22 @@ PLACE = """() => ({
 ROWS = '() => [...document.querySelectorAll("#af-rows > [id]")].map((row) => row.id)'
 
 
+def test_ticks_are_not_given_to_other_rows_when_the_browser_goes_back(
+    site: Site, page: Any
+) -> None:
+    site.sign_in(page)
+    tasks = [enqueue("work.noop") for _ in range(5)]
+    site.open(page)
+    page.locator(f"#af-tick-{tasks[2].pk}").check()
+    page.locator(f"{row(tasks[4])} th a").click()
+    until(page, lambda: page.locator("#af-task-head").count(), "the page of a task")
+    enqueue("work.noop")
+    page.go_back()
+    site.wait_until_live(page)
+    until(page, lambda: len(page.evaluate(ROWS)) == 6, "the list as it is now")
+    assert set(page.evaluate(PLACE)["ticked"]) <= {f"af-tick-{tasks[2].pk}"}
+
+
 def test_new_rows_flow_in_only_while_nobody_reads(site: Site, page: Any) -> None:
     site.sign_in(page)
     old = enqueue("work.noop")
