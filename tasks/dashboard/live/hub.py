@@ -118,29 +118,36 @@ class Hub:
         self.using = router.db_for_write(Task)
         wanted = page_bell.way(self.using)
         stop: list[Callable[[], object]] = []
+
+        def stop_listening() -> None:
+            for end in stop:
+                end()
+
+        def set_hearing(hears: bool) -> None:
+            # Ears may end long after they were told to, when others hear already.
+            if self._stop_listening is stop_listening:
+                self._set_way(wanted if hears else "look")
+
         if wanted == "redis":
             following = self.loop.create_task(
-                follow(page_bell.GROUP, self._understand, hears=self._hears_redis, lost=_lost)
+                follow(page_bell.GROUP, self._understand, hears=set_hearing, lost=_lost)
             )
             stop.append(following.cancel)
         elif wanted == "postgresql":
             ears = NotifyEars(
                 self.using,
                 lambda changes, again: self._in_loop(self._tell, changes, again),
-                lambda hears: self._in_loop(self._set_way, "postgresql" if hears else "look"),
+                lambda hears: self._in_loop(set_hearing, hears),
             )
             stop.append(ears.close)
         stop.append(self.loop.create_task(look_out(self.using)).cancel)
         # What this very process changes is known without any of them.
         page_bell.hearers.append(self.hear)
         stop.append(lambda: _forget(self))
-        self._stop_listening = lambda: [end() for end in stop]
-
-    def _hears_redis(self, hears: bool) -> None:
-        self._set_way("redis" if hears else "look")
+        self._stop_listening = stop_listening
 
     def _set_way(self, way: Way) -> None:
-        if way != self.way and self._stop_listening is not None:
+        if way != self.way:
             self.way = way
             # What was said before this moment was not heard; and the look takes another pace.
             self._tell({ANY: 1})

@@ -1,5 +1,6 @@
 """How changes of other processes reach a page, and what it says when that way is lost."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -66,3 +67,28 @@ def test_nobody_listens_when_nobody_looks(open_socket: Open) -> None:
     assert len(page_bell.hearers) == 1
     reader.leave()
     assert page_bell.hearers == []
+
+
+def test_ears_that_end_late_do_not_deafen_those_that_came_after(
+    open_socket: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def follow(
+        group: str, hear: object, *, hears: Callable[[bool], None], lost: object
+    ) -> None:
+        """As over a client that loses the cancellation while it connects."""
+        hears(True)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.5)
+            hears(False)
+
+    monkeypatch.setattr(page_bell, "way", lambda using: "redis")
+    monkeypatch.setattr(hub, "follow", follow)
+    client = staff("view_task")
+    first = open_socket(client)
+    first.hear_until(live_through("redis"))
+    first.leave()
+    second = open_socket(client)
+    second.hear_until(live_through("redis"))
+    assert second.is_silent_for(1.0)
