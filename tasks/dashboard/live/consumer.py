@@ -183,6 +183,7 @@ def _sense(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         said = json.loads(text)
-    except ValueError:
+    # Lists in lists without end raise the second.
+    except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None

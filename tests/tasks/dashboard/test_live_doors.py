@@ -136,6 +136,17 @@ def test_a_session_has_at_most_twenty_sockets(open_socket: Open) -> None:
     assert stays(open_socket(staff("view_task", name="bob")))
 
 
+@pytest.mark.parametrize("text", ["nonsense", "[]", '{"shown": 7, "hidden": []}', "[" * 20_000])
+def test_what_a_page_says_without_sense_does_no_harm(
+    open_socket: Open, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(consumer, "BEAT", 0.2)
+    reader = open_socket(staff("view_task"))
+    reader.loop.run(reader.socket.send_to(text_data=text))
+    assert stays(reader)
+    assert reader.hear() == {}
+
+
 def test_the_other_sites_own_permission_decides(
     open_socket: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
