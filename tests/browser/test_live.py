@@ -421,6 +421,29 @@ def test_rows_that_wait_are_shown_when_asked_for(site: Site, page: Any) -> None:
     assert rows.first.get_attribute("id") == f"af-incident-{incident('new').pk}"
 
 
+def test_a_card_that_is_open_stays_where_it_is(site: Site, page: Any) -> None:
+    site.sign_in(page)
+    order = Order.objects.create(customer="Ann", email="ann@example.com")
+    task = order.tasks.enqueue("work.noop", delay=3600)
+    site.open(page, f"record/orders/order/{order.pk}/")
+    fold = page.locator(f"#af-fold-more-{task.pk}")
+    fold.locator("> summary").click()
+    # As under a finger: nothing points at it or has the focus.
+    page.mouse.move(5, 5)
+    page.evaluate("document.activeElement.blur()")
+    cards = page.locator(".af-card[id^=af-task-]")
+    before = [card.get_attribute("id") for card in cards.all()]
+    new = order.tasks.enqueue("work.noop")
+    news = page.locator("#af-news")
+    until(page, lambda: news.is_visible() and news.inner_text() == "1 new – show", "the news")
+    assert [card.get_attribute("id") for card in cards.all()] == before
+    fold.locator("> summary").click()
+    page.evaluate("document.activeElement.blur()")
+    page.mouse.move(5, 5)
+    until(page, lambda: page.locator(row(new)).count(), "the new card")
+    assert news.is_hidden()
+
+
 def test_a_button_under_the_finger_never_becomes_another(site: Site, page: Any) -> None:
     posts: list[str] = []
     page.on("request", lambda request: request.method == "POST" and posts.append(request.url))

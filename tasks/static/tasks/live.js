@@ -107,6 +107,7 @@
     keyedRows(part).some(
       (row) =>
         row.contains(document.activeElement) ||
+        row.querySelector("details[open]") !== null ||
         (matchMedia("(hover: hover)").matches && row.matches(":hover")) ||
         hasSelection(row),
     );
