@@ -34,6 +34,8 @@ BUSY_GAP = 0.5
 #: A ring may be lost: a page nobody rang for is looked at after so many seconds.
 SAFETY = 10.0
 AFTER_TROUBLE = 2.0
+#: Who waits longer than this for a rendering is told that there is trouble.
+LATE = 5.0
 
 
 class Watch:
@@ -49,6 +51,7 @@ class Watch:
         self.whole: Picture | None = None
         self.whole_since = -math.inf  # when its rendering began
         self.in_trouble = False
+        self._has_failed = False
         self._pool = pool
         self._look_every = look_every
         self._due = 0.0
@@ -115,6 +118,7 @@ class Watch:
         if viewer is None:
             return
         job = partial(take_picture, self.ticket, viewer, wanted, numbers_only=numbers_only)
+        late = asyncio.get_running_loop().call_later(LATE, self._set_trouble)
         try:
             picture = await self._pool.run(partial(_in, self.ticket, job))
         except (Http404, PermissionDenied) as error:
@@ -123,6 +127,8 @@ class Watch:
         except Exception:
             self._suffer()
             return
+        finally:
+            late.cancel()
         self._show(picture, began)
         ended = time.monotonic()
         self._not_before = ended + max(self._gap(began), picture.cost, BUSY_GAP if busy else 0.0)
@@ -137,7 +143,7 @@ class Watch:
         return max(0.0, 1 - self._credit) / PACE
 
     def _show(self, picture: Picture, began: float) -> None:
-        self.in_trouble = False
+        self.in_trouble = self._has_failed = False
         self.latest = picture
         if not picture.numbers_only:
             self.whole, self.whole_since = picture, began
@@ -150,10 +156,14 @@ class Watch:
             socket.end(code)
 
     def _suffer(self) -> None:
-        if not self.in_trouble:
+        if not self._has_failed:
             logger.exception("The page %r could not be rendered anew.", self.ticket.page)
-        self.in_trouble = True
+        self._has_failed = True
         self._not_before = time.monotonic() + AFTER_TROUBLE
+        self._set_trouble()
+
+    def _set_trouble(self) -> None:
+        self.in_trouble = True
         for socket in self.sockets:
             socket.news.set()
 

@@ -1,6 +1,7 @@
 """What a socket is sent: everything first, then what changed, once for all who see the same."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -269,6 +270,28 @@ def test_a_page_that_cannot_be_rendered_says_so_and_recovers(
     assert "no template" in caplog.text
     new = enqueue("shop.do")
     assert reader.hear_until(lambda message: message.get("here"))["here"] == [new.pk]
+
+
+def test_a_page_that_waits_long_for_its_database_says_so(
+    open_socket: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = follow(open_socket, staff("view_task"))
+    answers = threading.Event()
+    render = Page.render
+
+    def hang(self: Page, *arguments: Any, **options: Any) -> Any:
+        assert answers.wait(20)
+        return render(self, *arguments, **options)
+
+    monkeypatch.setattr(watch, "LATE", 0.2)
+    monkeypatch.setattr(Page, "render", hang)
+    new = enqueue("shop.do")
+    page_bell.changed("default", {"default": 1})
+    assert "here" not in reader.hear_until(lambda message: message.get("trouble"))
+    answers.set()
+    message = reader.hear_until(lambda message: message.get("here"))
+    assert message["here"] == [new.pk]
+    assert not message["trouble"]
 
 
 def test_a_page_of_a_task_follows_it_to_its_end(open_socket: Open) -> None:
