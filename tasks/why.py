@@ -197,10 +197,15 @@ def _scheduled(task: Task, known: _Known) -> Reason:
         return own
     return Reason(
         kind=own.kind,
-        pattern=f"{own.pattern} {obstacle.pattern}",
+        pattern=f"{_ended(own.pattern)} {obstacle.pattern}",
         times=(*own.times, *obstacle.times),
         remedies=(*own.remedies, *obstacle.remedies),
     )
+
+
+def _ended(sentence: str) -> str:
+    """``sentence`` with its full stop, which one that ends in the words of an error lacks."""
+    return sentence if sentence.endswith((".", "!", "?", "…")) else f"{sentence}."
 
 
 def _later(task: Task) -> Reason:

@@ -126,6 +126,17 @@ def test_what_stands_in_the_way_later_is_said_too() -> None:
     assert [remedy.kind for remedy in reason.remedies] == ["action", "command"]
 
 
+def test_the_words_of_an_error_end_before_what_stands_in_the_way_is_said() -> None:
+    pause("default", "crm", by="eve")
+    task = in_state("retrying", queue="crm")
+    task.reason = "URLError: Connection refused"
+    assert (
+        "because: URLError: Connection refused. The queue crm was paused by eve" in why(task).text
+    )
+    task.reason = "Is anybody there?"
+    assert "because: Is anybody there? The queue crm was paused by eve" in why(task).text
+
+
 def test_every_time_in_it_is_one_that_pages_can_make_local() -> None:
     pause("default", "crm", by="eve")
     task = in_state("later", queue="crm")
