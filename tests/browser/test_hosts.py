@@ -30,6 +30,10 @@ from tests.tasks.admin_rows import failed
 from tests.wheel.run import newest_python
 
 THEMES = ("unfold", "jazzmin", "grappelli")
+SMALLEST_TEXT = """() => Math.min(...[...document.querySelectorAll("#af-root *")]
+    .filter((one) => one.checkVisibility() && [...one.childNodes].some(
+        (node) => node.nodeType === Node.TEXT_NODE && node.data.trim()))
+    .map((one) => parseFloat(getComputedStyle(one).fontSize)))"""
 
 
 def served(host: Host, settings: str, *arguments: str, python: str = sys.executable) -> str:
@@ -86,6 +90,7 @@ def test_a_theme_leaves_every_page_readable_and_its_buttons_working(
             assert width_beyond(page) <= 0, name
             wait_until_settled(page)
             assert violated(page, "color-contrast") == [], (name, scheme)
+            assert page.evaluate(SMALLEST_TEXT) >= 11, name
     assert len(retry_by_click(page, web, task)) == 1
     assert is_due(task)
     assert TaskEvent.objects.filter(task=task).count() == 1
