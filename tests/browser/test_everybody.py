@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from tasks import enqueue
 from tasks.models import Worker
 from tests.browser.walk import (
     hire,
@@ -28,6 +29,13 @@ SMALL_TARGETS = """() => [...document.querySelectorAll(
   .map((one) => [one.getBoundingClientRect(), one])
   .filter(([box]) => box.height < 43.5 || box.width < 24)
   .map(([box, one]) => `${one.outerHTML.slice(0, 120)} ${box.width}x${box.height}`)"""
+
+#: By how many pixels a table is wider than what it stands in.
+BEYOND_ITS_FRAME = """() => {
+  const right = (one) => one.getBoundingClientRect().right;
+  const root = document.querySelector("#af-root");
+  return Math.max(0, ...[...root.querySelectorAll("table")].map((one) => right(one) - right(root)));
+}"""
 
 
 @pytest.fixture
@@ -77,6 +85,23 @@ def test_a_phone_shows_every_page_whole_with_targets_for_thumbs(
         assert width_beyond(page) <= 0, name
         assert page.evaluate(SMALL_TARGETS) == [], name
     page.context.close()
+
+
+def test_beside_the_open_sidebar_every_page_is_as_wide_as_its_window(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str]
+) -> None:
+    enqueue("work.noop", queue="q" * 9, delay=3600)  # Run now, the widest of a row's buttons
+    web = sqlite_host.web()
+    page = chromium.new_page()
+    sign_in(page, web)
+    for width in (768, 900, 1024, 1100, 1240):
+        page.set_viewport_size({"width": width, "height": 860})
+        for name, address in walk.items():
+            page.goto(web + address)
+            assert page.locator("#nav-sidebar").is_visible()
+            assert width_beyond(page) <= 0, (name, width)
+            assert page.evaluate(BEYOND_ITS_FRAME) <= 1, (name, width)
+    page.close()
 
 
 def test_without_scripts_every_page_says_what_it_says(
