@@ -94,6 +94,26 @@ def test_charts_change_with_the_theme_and_with_the_width(page: Any, site: Site) 
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_below_the_edge_of_a_chart_is_room_for_a_time_of_any_locale(
+    chromium: Any, site: Site
+) -> None:
+    paint()
+    context = chromium.new_context(locale="en-US")
+    page = context.new_page()
+    site.sign_in(page)
+    site.open(page, "overview/")
+    until(page, lambda: page.evaluate(DRAWN, "wait"), "the chart")
+    room, half = page.evaluate("""() => {
+      const edge = (one) => document.querySelector(one).getBoundingClientRect().right;
+      const pen = document.querySelector(".af-plot canvas").getContext("2d");
+      pen.font = getComputedStyle(document.querySelector(".af-plot")).font;
+      const room = edge(".af-plot canvas") - edge(".af-plot .u-over");
+      return [room, pen.measureText("06:00 PM").width / 2];
+    }""")
+    assert room >= half
+    context.close()
+
+
 def test_without_scripts_the_numbers_are_there_as_text_and_table(chromium: Any, site: Site) -> None:
     paint()
     context = chromium.new_context(java_script_enabled=False)

@@ -129,11 +129,13 @@
   function make(element, chart) {
     const size = parseFloat(getComputedStyle(element).fontSize) || 12;
     const times = clock(chart);
+    // The newest may stand at the very edge, half of its label beyond.
+    const halfTick = times.tick(chart.x[chart.x.length - 1]).length * size * 0.35;
     const dash = (plot, index) => (chart.series[index - 1]?.dash?.length ? "dashed" : "solid");
     const options = {
       width: element.clientWidth,
       height: plotHeight(element, size),
-      padding: [size / 2, size, 0, 0],
+      padding: [size / 2, halfTick, 0, 0],
       cursor: { sync: { key: "aftersave" }, drag: { x: false, y: false }, points: { size: 7 } },
       legend: { markers: { dash } },
       hooks: { setCursor: [showNewest] },
