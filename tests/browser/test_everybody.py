@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from tasks import enqueue
-from tasks.models import Worker
+from tasks.models import Figure, Task, Worker
 from tests.browser.walk import (
     hire,
     open_folds,
@@ -36,6 +36,21 @@ BEYOND_ITS_FRAME = """() => {
   const root = document.querySelector("#af-root");
   return Math.max(0, ...[...root.querySelectorAll("table")].map((one) => right(one) - right(root)));
 }"""
+GAP_BELOW_WHY = """() => {
+  const why = document.querySelector("#af-task-head .af-why");
+  const below = document.querySelector("#af-task-head > .af-buttons")
+    || document.querySelector("#af-task-story");
+  return below.getBoundingClientRect().top - why.getBoundingClientRect().bottom;
+}"""
+#: Figures of more than one line, or wider than their tiles.
+BROKEN_FIGURES = """() => [...document.querySelectorAll("#af-figures .af-figure > b")]
+  .filter((one) => {
+    const text = document.createRange();
+    text.selectNodeContents(one);
+    return text.getClientRects().length !== 1
+      || text.getBoundingClientRect().right > one.parentElement.getBoundingClientRect().right;
+  })
+  .map((one) => one.textContent)"""
 
 
 @pytest.fixture
@@ -101,6 +116,38 @@ def test_beside_the_open_sidebar_every_page_is_as_wide_as_its_window(
             assert page.locator("#nav-sidebar").is_visible()
             assert width_beyond(page) <= 0, (name, width)
             assert page.evaluate(BEYOND_ITS_FRAME) <= 1, (name, width)
+    page.close()
+
+
+def test_what_the_page_of_a_task_says_stands_apart_from_its_buttons(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str]
+) -> None:
+    web = sqlite_host.web()
+    page = chromium.new_page()
+    sign_in(page, web)
+    for state in ("waiting", "scheduled", "running"):
+        page.goto(
+            f"{web}/admin/tasks/task/{Task.objects.filter(state=state).latest('pk').pk}/change/"
+        )
+        assert page.evaluate(GAP_BELOW_WHY) >= 8, state
+    page.close()
+
+
+@pytest.mark.parametrize("query", ["", "?wall=1"])
+def test_figures_of_any_size_stand_on_one_line_in_their_tiles(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str], query: str
+) -> None:
+    minutes = Figure.objects.filter(span=60, completed__gt=0)
+    minutes.filter(start=minutes.latest("start").start).update(completed=2_000_000)
+    web = sqlite_host.web()
+    page = chromium.new_page()
+    sign_in(page, web)
+    for width in (390, 768, 1024, 1366, 1920):
+        page.set_viewport_size({"width": width, "height": 860})
+        page.goto(web + walk["overview"] + query)
+        assert page.locator("#af-figures .af-completed > b").inner_text().count(",") == 2
+        assert page.evaluate(BROKEN_FIGURES) == [], width
+        assert width_beyond(page) <= 0, width
     page.close()
 
 
