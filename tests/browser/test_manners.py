@@ -1,5 +1,6 @@
 """What the pages do for who reads them: times, keys, ticks, copies. All of it also goes without."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -54,6 +55,24 @@ def test_times_are_the_viewers_own_and_exact_on_hover(chromium: Any, web: str) -
     created = page.locator("#af-root time[datetime^='2025-07-09T22:30']").first
     assert created.inner_text() == "10 Jul 2025, 07:30"
     assert "07:30:00 GMT+9" in (created.get_attribute("title") or "")
+    page.context.close()
+
+
+def test_a_time_to_jump_to_is_one_of_the_viewers_own(chromium: Any, web: str) -> None:
+    early, late = failed("work.raise"), failed("work.raise")
+    day = timezone.now().replace(hour=10, minute=0) - timedelta(days=2)
+    for task, moment in ((early, day), (late, day + timedelta(hours=4))):
+        Task.objects.filter(pk=task.pk).update(created_at=moment)
+    page = open_in(chromium, web, locale="en-GB", timezone_id="Asia/Tokyo")
+    page.goto(web + LIST)
+    page.locator("#af-fold-jump > summary").click()
+    assert "(GMT+9)" in page.locator("#af-fold-jump label").inner_text()
+    # Between the two; by the clock of the server it would be after both.
+    page.fill("#af-at", f"{day:%Y-%m-%d}T21:00")
+    page.locator("#af-fold-jump button").click()
+    page.wait_for_url("**before=*")
+    assert page.locator(f"#af-task-{early.pk}").count() == 1
+    assert page.locator(f"#af-task-{late.pk}").count() == 0
     page.context.close()
 
 
@@ -152,11 +171,12 @@ def test_r_presses_nothing_in_a_list_without_rows(chromium: Any, web: str) -> No
 
 def test_f_freezes_the_page_and_lets_it_move_again(chromium: Any, web: str) -> None:
     enqueue("work.noop")
-    page = open_in(chromium, web)
+    page = open_in(chromium, web, locale="en-GB")
     page.goto(web + LIST)
     root = page.locator("#af-root")
     page.keyboard.press("f")
     wait_for(lambda: "af-frozen" in root.get_attribute("class"), timeout=5, what="a frozen page")
+    assert re.fullmatch(r"Frozen at \d\d:\d\d:\d\d", page.locator("#af-live-text").inner_text())
     page.keyboard.press("f")
     wait_for(lambda: "af-frozen" not in root.get_attribute("class"), timeout=5, what="the thaw")
     page.context.close()

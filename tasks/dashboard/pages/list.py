@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from tasks.dashboard.buttons import FOR_MANY
@@ -107,7 +108,9 @@ class ListPage(Page):
             "newer": self._newer(found, is_first),
             "newest": query_of(self.text),
             "filters": filters(self.text),
-            "jump_zone": timezone.get_current_timezone_name(),
+            "jump_zone": format_html(
+                "<span data-af-zone>{}</span>", timezone.get_current_timezone_name()
+            ),
             "buttons": selected_buttons(self.viewer, [row.task for row in rows]),
             "everything": self._everything(),
             "export": self._export(),

@@ -10,10 +10,7 @@
   const root = document.getElementById("af-root");
   if (!uPlot || !root) return;
 
-  // In the page's language, and in the viewer's own kind of it: a British reader has 24 hours.
-  const spoken = document.documentElement.lang || "en";
-  const ownKind = navigator.languages.find((one) => one.split("-")[0] === spoken.split("-")[0]);
-  const language = ownKind || spoken;
+  const language = root.dataset.afLanguage; // set by manners.js
   const drawn = new Map(); // element of the plot → {plot, text, chart}
 
   // A canvas knows neither var() nor light-dark(): an element says what they come to.

@@ -38,7 +38,7 @@
   const put = (element, text) => {
     if (element && element.textContent !== text) element.textContent = text;
   };
-  const clock = (moment) => moment.toLocaleTimeString(document.documentElement.lang || undefined);
+  const clock = (moment) => moment.toLocaleTimeString(root.dataset.afLanguage);
 
   // What is told to the ear: manners.js does it, seldom.
 

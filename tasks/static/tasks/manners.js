@@ -12,6 +12,7 @@
   const spoken = document.documentElement.lang || "en";
   const ownKind = navigator.languages.find((one) => one.split("-")[0] === spoken.split("-")[0]);
   const language = ownKind || spoken;
+  root.dataset.afLanguage = language; // for the scripts after this one
   const written = (options) => new Intl.DateTimeFormat(language, options);
   const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
   const exact = written({ dateStyle: "medium", timeStyle: "long" });
@@ -53,6 +54,15 @@
     if ("afAge" in element.dataset && !tooOld) put(element, age(moment, now));
     else if (!("afWords" in element.dataset)) put(element, absolute(moment, now));
   };
+
+  // A time that is typed is the viewer's own too: the address says which moment that is.
+  const zone = written({ timeZoneName: "short" }).formatToParts().find(({ type }) => type === "timeZoneName").value;
+  for (const place of root.querySelectorAll("[data-af-zone]")) put(place, zone);
+  root.addEventListener("formdata", ({ target, formData }) => {
+    for (const field of target.querySelectorAll("[data-af-moment]")) {
+      formData.set(field.name, new Date(field.value).toISOString());
+    }
+  });
 
   const showTimes = (selector, where = root) => {
     const now = Date.now() + ahead;
