@@ -53,6 +53,16 @@ def test_the_defaults_are_one_process_for_all_queues(started: Any) -> None:
     assert started == [(Options(), 1)]
 
 
+def test_a_terminal_shows_that_the_worker_runs(started: Any, capsys: Any) -> None:
+    runworker()
+    runworker("--queues", "crm,reviews")
+    runworker("--verbosity", "0")
+    assert capsys.readouterr().out.splitlines() == [
+        "Runs the tasks of every queue on the database 'default'. Ctrl-C ends it.",
+        "Runs the tasks of the queues crm, reviews on the database 'default'. Ctrl-C ends it.",
+    ]
+
+
 def test_options_reach_the_worker(started: Any) -> None:
     runworker(
         *("--processes", "2", "--threads", "8", "--coroutines", "0", "--queues", " a, b,,"),

@@ -51,7 +51,16 @@ class Command(BaseCommand):
         )
         changed = {"changed": FileChanges()} if options["autoreload"] else {}
         refuse_unmigrated(options["database"])
+        if options["verbosity"]:
+            self.stdout.write(begins(worker))
+            self.stdout.flush()  # before the first task has run, also into a file
         sys.exit(Supervisor(worker, processes=options["processes"], **changed).run())
+
+
+def begins(worker: Options) -> str:
+    """What a terminal shows of a worker in a project that does not log INFO, as new ones do not."""
+    queues = f"the queues {', '.join(worker.queues)}" if worker.queues else "every queue"
+    return f"Runs the tasks of {queues} on the database {worker.using!r}. Ctrl-C ends it."
 
 
 def refuse_impossible(options: dict[str, Any]) -> None:
