@@ -68,7 +68,7 @@ BUTTONS = {
         Button(
             "mute",
             gettext_lazy("Mute"),
-            gettext_lazy("Nobody is told of this incident until then."),
+            gettext_lazy("It is muted: until the time shown here nobody is told of it."),
             (_OPEN, _TAKEN),
             "until",
             gettext_lazy("No alert is sent for it until then. It comes back by itself."),

@@ -277,9 +277,17 @@ def test_taking_says_who_and_giving_back_opens_again():
 def test_a_mute_has_an_end_and_can_be_ended():
     one = incident()
     client = staff(*MANAGER)
-    press(client, one, "mute", **{f"until-mute-{one.pk}": "1d", f"reason-mute-{one.pk}": "known"})
+    response = press(
+        client, one, "mute", **{f"until-mute-{one.pk}": "1d", f"reason-mute-{one.pk}": "known"}
+    )
+    said = ["It is muted: until the time shown here nobody is told of it."]
+    assert messages_of(response) == said
+    assert "muted until" in words(text_of(response))
     one.refresh_from_db()
     assert one.status == "muted"
+    overview = client.get(f"{LIST}overview/")
+    assert "No incident is open." in text_of(overview)
+    assert "Muted incidents are not shown." in text_of(overview)
     left = one.muted_until - timezone.now()
     assert timedelta(hours=23) < left <= timedelta(days=1)
     assert event_of(one).reason == "known"
