@@ -42,13 +42,14 @@ GAP_BELOW_WHY = """() => {
     || document.querySelector("#af-task-story");
   return below.getBoundingClientRect().top - why.getBoundingClientRect().bottom;
 }"""
-#: Figures of more than one line, or wider than their tiles.
+#: Figures of more than one line, wider than their tiles or beyond the window.
 BROKEN_FIGURES = """() => [...document.querySelectorAll("#af-figures .af-figure > b")]
   .filter((one) => {
     const text = document.createRange();
     text.selectNodeContents(one);
     return text.getClientRects().length !== 1
-      || text.getBoundingClientRect().right > one.parentElement.getBoundingClientRect().right;
+      || text.getBoundingClientRect().right > one.parentElement.getBoundingClientRect().right
+      || one.parentElement.getBoundingClientRect().right > window.innerWidth;
   })
   .map((one) => one.textContent)"""
 
