@@ -28,6 +28,7 @@ _COUNTED = {
     "running": (),
     "failed": ("id",),
 }
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _ORDER = ("due", "later", "retrying", "waiting", "running", "failed")
 _INDEXES = {**STATE_INDEXES, "coming": "tasks_later"}
 
@@ -44,13 +45,15 @@ class Tile:
 
 
 def tiles(viewer: Viewer, hour: Mapping[str, Counts]) -> list[Tile]:
-    """Counts of what is not over by state; of what is over, the last hour's and day's roll-ups.
+    """How many are in each state; of what is over, how many came there in the last hour and day.
 
     ``hour``: by queue what was done in the last hour.
     """
     counted = _counted(viewer)
     shown = [_tile(viewer, name, counted[name]) for name in _ORDER]
-    return shown if viewer.is_scoped else [*shown, *_rolled_up(viewer, hour)]
+    if not viewer.is_scoped:
+        shown.append(_completed(viewer, hour))
+    return [*shown, _over(viewer, "cancelled", counted["cancelled"], counted["cancelled_day"])]
 
 
 def failed_text(shown: list[Tile]) -> str:
@@ -63,11 +66,15 @@ def _counted(viewer: Viewer) -> dict[str, str]:
     questions = [getattr(viewer.tasks, name)().order_by(*_COUNTED[name]) for name in _COUNTED]
     # One index has all that are to come.
     questions.append(viewer.tasks.filter(state=State.SCHEDULED, due=False).order_by("run_at"))
-    *counts, coming = probes.counts(questions, probes.MOST_COUNTED)
-    found = {**dict(zip(_COUNTED, counts, strict=True)), "coming": coming}
+    # Workers report what handlers cancel; most is cancelled by people, and with what it waited for.
+    cancelled = viewer.tasks.cancelled().order_by("finished_at")
+    now = timezone.now()
+    questions += [cancelled.filter(finished_at__gte=now - length) for length in (_HOUR, _DAY)]
+    names = [*_COUNTED, "coming", "cancelled", "cancelled_day"]
+    found = dict(zip(names, probes.counts(questions, probes.MOST_COUNTED), strict=True))
     guesses = _guesses(viewer, [name for name in found if found[name] > probes.MOST_COUNTED])
     texts = {name: _text(count, guesses.get(name)) for name, count in found.items()}
-    return {**texts, "later": _later(coming, found["retrying"], guesses)}
+    return {**texts, "later": _later(found["coming"], found["retrying"], guesses)}
 
 
 def _later(coming: int, retrying: int, guesses: Mapping[str, int]) -> str:
@@ -96,18 +103,14 @@ def _guesses(viewer: Viewer, names: list[str]) -> dict[str, int]:
     return {indexes[name]: count for name, count in entries(using, indexes).items()}
 
 
-def _rolled_up(viewer: Viewer, hour: Mapping[str, Counts]) -> list[Tile]:
-    day = figures.totals(viewer.tasks.db, since=timezone.now() - timedelta(days=1))
-    return [
-        _tile(
-            viewer,
-            name,
-            number(sum(getattr(counts, name) for counts in hour.values())),
-            _("last hour"),
-            _("%(number)s last day") % {"number": number(getattr(day, name))},
-        )
-        for name in ("completed", "cancelled")
-    ]
+def _completed(viewer: Viewer, hour: Mapping[str, Counts]) -> Tile:
+    day = figures.totals(viewer.tasks.db, since=timezone.now() - _DAY)
+    in_hour = sum(counts.completed for counts in hour.values())
+    return _over(viewer, "completed", number(in_hour), number(day.completed))
+
+
+def _over(viewer: Viewer, name: str, hour: str, day: str) -> Tile:
+    return _tile(viewer, name, hour, _("last hour"), _("%(number)s last day") % {"number": day})
 
 
 def _tile(viewer: Viewer, name: str, text: str, *more: str) -> Tile:

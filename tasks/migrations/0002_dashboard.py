@@ -183,6 +183,10 @@ class Migration(migrations.Migration):
             model_name='task',
             index=tasks.models.fields.WorkIndex(fields=['id'], name='tasks_retrying', where={'attempts__gt': 0, 'due': False, 'state': 'scheduled'}),
         ),
+        migrations.AddIndex(
+            model_name='task',
+            index=tasks.models.fields.WorkIndex(fields=['finished_at'], name='tasks_cancelled', where={'state': 'cancelled'}),
+        ),
         migrations.AddConstraint(
             model_name='alert',
             constraint=models.UniqueConstraint(fields=('cause',), name='tasks_alert_once'),

@@ -117,6 +117,7 @@ class Task(models.Model):
                 fields=["fingerprint", "id"], where={"state": "failed"}, name="tasks_fingerprint"
             ),
             WorkIndex(fields=["id"], where={"state": "waiting"}, name="tasks_waiting"),
+            WorkIndex(fields=["finished_at"], where={"state": "cancelled"}, name="tasks_cancelled"),
             models.Index(fields=["content_type", "object_id"], name="tasks_record"),
         ]
         constraints = [

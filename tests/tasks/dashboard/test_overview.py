@@ -113,14 +113,33 @@ def test_each_state_has_its_figure_which_leads_to_the_list_of_it():
         assert int(tile[1]) == count
 
 
-def test_what_is_over_comes_from_the_roll_ups_of_the_last_hour_and_day():
+def test_what_is_completed_comes_from_the_roll_ups_of_the_last_hour_and_day():
     in_state("completed")
     for queue in ("", "crm"):
-        figure(5, queue, completed=40, cancelled=2)
+        figure(5, queue, completed=40)
         figure(300, queue, completed=1200)
     shown = words(part(text_of(overview(staff("view_task"))), "af-figures"))
     assert "40 ✓ completed last hour 1,240 last day" in shown
-    assert "2 ⊘ cancelled last hour 2 last day" in shown
+
+
+def test_what_was_cancelled_counts_whoever_cancelled_it():
+    prerequisite = enqueue("shop.do")
+    enqueue("shop.do", after=[prerequisite])
+    prerequisite.cancel(by="ann", reason="withdrawn")
+    for hours in (2, 25):
+        old = in_state("cancelled")
+        Task.objects.filter(pk=old.pk).update(finished_at=timezone.now() - timedelta(hours=hours))
+    shown = words(part(text_of(overview(staff("view_task"))), "af-figures"))
+    assert "2 ⊘ cancelled last hour 3 last day" in shown
+
+
+def test_who_sees_a_part_is_told_how_many_of_it_were_cancelled(settings):
+    settings.AFTERSAVE = {"VISIBLE_TASKS": "tests.tasks.dashboard.test_overview.mails_only"}
+    for name in ("email.confirm", "card.charge"):
+        enqueue(name).cancel(by="ann", reason="withdrawn")
+    shown = words(part(text_of(overview(staff("view_task"))), "af-figures"))
+    assert "1 ⊘ cancelled last hour 1 last day" in shown
+    assert "completed" not in shown
 
 
 def test_the_tab_says_how_many_failed():
