@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from django.utils.functional import Promise
+
 from tasks.conf import aftersave_settings
 from tasks.exceptions import DuplicateHandler, InvalidHandler, InvalidName
 from tasks.redact import is_secret_key
@@ -190,6 +192,7 @@ def handler(
     wrong = (
         wrong_option(timeout=timeout, **options)
         or _wrong_backoff(backoff)
+        or _wrong_text(title=title, on_failure=on_failure, repeat=repeat)
         or _wrong_for_people(runbook, keys, validate)
     )
     if wrong:
@@ -266,6 +269,14 @@ def _wrong_backoff(backoff: Any) -> str | None:
         f"backoff={backoff!r}, but it is a number of seconds, not negative, or a plain function "
         "from the number of the failed attempt to seconds"
     )
+
+
+def _wrong_text(**texts: Any) -> str | None:
+    for option, text in texts.items():
+        # A translation is not looked at, only at what it is: languages are not known yet.
+        if text is not None and not isinstance(text, str | Promise):
+            return f"{option}={text!r}, but it is a text that staff read"
+    return None
 
 
 def _wrong_for_people(runbook: Any, search: tuple[Any, ...], validate: Any) -> str | None:

@@ -115,6 +115,9 @@ def test_options_that_make_no_sense_are_refused_at_the_decorator(option: dict[st
         {"search": [f"key{number}" for number in range(11)]},
         {"search": ["customer.password"]},
         {"validate": "orders.check"},
+        {"title": 5},
+        {"on_failure": 3},
+        {"repeat": ["may send the mail twice"]},
     ],
 )
 def test_options_for_people_that_cannot_work_are_refused(option: dict[str, object]) -> None:
