@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
@@ -72,26 +73,41 @@ def check_default_queue(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_hooks(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E007: a function named in AFTERSAVE that cannot be imported, or is none."""
+    """E007: a function named in AFTERSAVE that cannot be imported, or not be called as it is."""
     found: list[checks.CheckMessage] = []
     for name, arguments in (("VISIBLE_TASKS", "user, queryset"), ("MAY", "user, action, task")):
         value = getattr(aftersave_settings, name)
-        try:
-            is_function = value is None or callable(
-                import_string(value) if isinstance(value, str) else value
-            )
-            why = "is not a function"
-        except Exception as error:
-            is_function, why = False, f"cannot be imported: {error}"
-        if not is_function:
+        why = None if value is None else _wrong_hook(value, arguments.split(", "))
+        if why:
             found.append(
                 checks.Error(
                     f"AFTERSAVE[{name!r}] = {value!r} {why}.",
-                    hint=f"Give a function ({arguments}), or its dotted path.",
+                    hint=f"Give a plain function ({arguments}), or its dotted path.",
                     id="aftersave.E007",
                 )
             )
     return found
+
+
+def _wrong_hook(value: Any, arguments: list[str]) -> str | None:
+    try:
+        hook = import_string(value) if isinstance(value, str) else value
+    except Exception as error:
+        return f"cannot be imported: {error}"
+    if not callable(hook):
+        return "is not a function"
+    if inspect.iscoroutinefunction(hook):
+        # What it returns is true, whatever it would have said.
+        return "is a coroutine, for which nobody waits"
+    try:
+        signature = inspect.signature(hook)
+    except ValueError:  # a builtin may not tell
+        return None
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        return f"cannot be called with ({', '.join(arguments)}): {error}"
+    return None
 
 
 def check_alerts(**kwargs: Any) -> list[checks.CheckMessage]:

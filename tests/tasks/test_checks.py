@@ -1,3 +1,4 @@
+import functools
 from typing import Any
 
 import pytest
@@ -220,8 +221,60 @@ def test_a_function_that_cannot_be_found_is_an_error(settings: Any, name: str, v
 NO_FUNCTION = 5
 
 
+class Sieve:
+    """Its method is bound: one argument less is left."""
+
+    def keeps(self, user: Any, action: str, task: Any) -> bool:
+        return True
+
+
 def any_function(*args: Any) -> bool:
     return True
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "why"),
+    [
+        ("MAY", lambda user, action: True, "too many"),
+        ("MAY", lambda user, action, task, more: True, "'more'"),
+        ("MAY", lambda *, user, action, task: True, "too many"),
+        ("VISIBLE_TASKS", lambda user: user, "too many"),
+    ],
+)
+def test_a_function_with_other_arguments_is_an_error(
+    settings: Any, name: str, function: Any, why: str
+) -> None:
+    settings.AFTERSAVE = {name: function}
+    (found,) = checks.check_hooks()
+    assert found.id == "aftersave.E007"
+    assert why in found.msg
+    assert "(user, " in str(found.hint)
+
+
+@pytest.mark.parametrize("name", ["VISIBLE_TASKS", "MAY"])
+def test_a_coroutine_that_would_allow_everything_is_an_error(settings: Any, name: str) -> None:
+    async def refuse(*args: Any) -> bool:
+        return False
+
+    settings.AFTERSAVE = {name: refuse}
+    (found,) = checks.check_hooks()
+    assert found.id == "aftersave.E007"
+    assert "coroutine" in found.msg
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda user, action, task=None: True,
+        lambda user, *rest: True,
+        print,
+        Sieve().keeps,
+        functools.partial(lambda more, user, action, task: True, 1),
+    ],
+)
+def test_a_function_that_takes_the_arguments_is_fine(settings: Any, function: Any) -> None:
+    settings.AFTERSAVE = {"MAY": function}
+    assert checks.check_hooks() == []
 
 
 @pytest.mark.parametrize(
