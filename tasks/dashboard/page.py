@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.db.utils import Error as DatabaseError
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -24,9 +25,11 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
 
 from tasks.dashboard.live.facts import live_facts
 from tasks.dashboard.viewer import Viewer
+from tasks.locks import is_busy
 from tasks.models import Task
 
 #: Answers a POST: ``(viewer, request, **arguments of the path)``.
@@ -250,7 +253,23 @@ def answer(one: Post, admin: Any, request: HttpRequest, **arguments: Any) -> Htt
     if not viewer.may_enter:
         raise PermissionDenied
     request.current_app = admin.admin_site.name
-    return one.action(viewer, request, **arguments)
+    try:
+        return one.action(viewer, request, **arguments)
+    except DatabaseError as error:
+        say(request, messages.WARNING, busy_text(error))
+    return back(viewer, request, page_url(viewer, "changelist"))
+
+
+def busy_text(error: DatabaseError) -> str:
+    """What to say where others were in the way of a POST, which is one transaction or none.
+
+    Raises every other ``error``.
+    """
+    if not is_busy(error):
+        raise error
+    return _(
+        "Nothing was done: the database was busy with what others were doing. Please try again."
+    )
 
 
 def back(viewer: Viewer, request: HttpRequest, fallback: str) -> HttpResponse:

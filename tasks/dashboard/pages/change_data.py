@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.db.utils import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
@@ -15,7 +16,7 @@ from tasks.dashboard.buttons import CHANGE_AND_RETRY, CHANGE_DATA, may_press, na
 from tasks.dashboard.display import state_html, state_word
 from tasks.dashboard.editing import Wrong, as_typed, digest, normal, read
 from tasks.dashboard.entries import changes
-from tasks.dashboard.page import Page, page_url, post, respond, say
+from tasks.dashboard.page import Page, busy_text, page_url, post, respond, say
 from tasks.dashboard.pressing import NotDone, asked_task, do, done_message, moved_on
 from tasks.dashboard.shown_buttons import effect_of_repeating
 from tasks.dashboard.typed import LONGEST_TYPED, typed
@@ -131,6 +132,8 @@ class _Editing:
             event = do(viewer, button, task, self.reason, act, runs_again=retry)
         except NotDone as refused:
             return self._again(refused=str(refused))
+        except DatabaseError as error:
+            return self._again(refused=busy_text(error))
         say(self.request, messages.SUCCESS, done_message(viewer, button, task, event))
         return HttpResponseRedirect(page_url(viewer, "change", task_id=task.pk))
 
