@@ -20,6 +20,7 @@ from tasks.models import Task, TaskRelation
 from tasks.models.records import declaring
 
 ADMIN = "django.contrib.admin"
+_READ_COMMITTED = "read committed"
 
 
 def register() -> None:
@@ -32,6 +33,7 @@ def register() -> None:
     checks.register(check_record_models, checks.Tags.models)
     checks.register(check_aliases)
     checks.register(check_sqlite)
+    checks.register(check_mysql)
     checks.register(check_sockets, deploy=True)
 
 
@@ -241,6 +243,26 @@ def check_sqlite(**kwargs: Any) -> list[checks.CheckMessage]:
                     f"Database {using!r} is SQLite without {', '.join(missing)}.",
                     hint="Add it to OPTIONS, or several processes meet 'database is locked'.",
                     id="aftersave.W006",
+                )
+            )
+    return found
+
+
+def check_mysql(**kwargs: Any) -> list[checks.CheckMessage]:
+    """W013: transactions on MariaDB or MySQL that do not see what was committed meanwhile."""
+    found: list[checks.CheckMessage] = []
+    for using in connections:
+        configuration = settings.DATABASES[using]
+        if not configuration.get("ENGINE", "").endswith("mysql"):
+            continue
+        level = configuration.get("OPTIONS", {}).get("isolation_level", _READ_COMMITTED)
+        if str(level).lower() != _READ_COMMITTED:
+            found.append(
+                checks.Warning(
+                    f"Database {using!r} has the isolation level {level!r}, so what others did "
+                    "while one waited for a lock is not seen, and may be overwritten.",
+                    hint="Leave it out of OPTIONS: Django's own is 'read committed'.",
+                    id="aftersave.W013",
                 )
             )
     return found

@@ -202,6 +202,29 @@ def test_sqlite_without_the_options_that_several_processes_need_is_a_warning(
         assert word in found[0].msg
 
 
+MYSQL = "django.db.backends.mysql"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "complains"),
+    [
+        ({"ENGINE": MYSQL}, False),
+        ({"ENGINE": MYSQL, "OPTIONS": {"isolation_level": "READ COMMITTED"}}, False),
+        ({"ENGINE": MYSQL, "OPTIONS": {"isolation_level": "repeatable read"}}, True),
+        ({"ENGINE": MYSQL, "OPTIONS": {"isolation_level": None}}, True),  # the server's own
+        ({"ENGINE": SQLITE, "OPTIONS": GOOD}, False),
+    ],
+)
+def test_mysql_with_transactions_that_see_old_rows_is_a_warning(
+    configuration: dict[str, Any], complains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "settings", {"default": {}})
+    monkeypatch.setattr("django.conf.settings.DATABASES", {"default": configuration})
+    found = checks.check_mysql()
+    assert ids(found) == (["aftersave.W013"] if complains else [])
+    assert all("isolation level" in message.msg and message.hint for message in found)
+
+
 def test_an_unknown_setting_stops_every_command(settings: Any) -> None:
     settings.AFTERSAVE = {"xyz": 1}
     assert isinstance(checks.check_settings()[0], Error)
