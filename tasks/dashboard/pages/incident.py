@@ -86,6 +86,8 @@ class IncidentPage(Page):
         number = facts.incident.pk
         found: dict[str, Any] = {
             "can_try": can_try,
+            # Of those that would be tried; MAY may refuse each.
+            "may_try": can_try and any(self.viewer.may("retry", one) for one in facts.tasks),
             "try_action": page_url(self.viewer, "incident_try", incident_id=number),
         }
         trial = facts.trial

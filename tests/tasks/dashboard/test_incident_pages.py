@@ -512,7 +512,13 @@ def test_may_has_a_say_in_trying(settings):
     one = incident()
     failed(one)
     settings.AFTERSAVE = {"MAY": lambda user, action, task: False}
-    assert press(staff(*MANAGER), one, "try").status_code == 403
+    client = staff(*MANAGER)
+    assert press(client, one, "try").status_code == 403
+    text = shown(client, page_of(one))
+    assert "Try one</button>" not in text
+    assert "You may not retry the newest tasks of this incident." in text
+    settings.AFTERSAVE = {}
+    assert "Try one</button>" in shown(client, page_of(one))
 
 
 def test_may_is_asked_about_the_very_task_that_is_tried(settings):
