@@ -162,10 +162,11 @@ def _changed_since(bulk: BulkAction, tasks: Sequence[Task]) -> set[int]:
     pressed = bulk.created_at
     late = {task.pk for task in tasks if task.finished_at and task.finished_at > pressed}
     live = [task.pk for task in tasks if task.state not in FINAL]
-    if live:
-        for events in (Failure.objects, TaskEvent.objects):
-            since = events.using(bulk._state.db).filter(task__in=live, at__gt=pressed)
-            late |= set(since.values_list("task_id", flat=True))
+    # Also what is finished may have other data since.
+    touched = [task.pk for task in tasks]
+    for events, ids in ((Failure.objects, live), (TaskEvent.objects, touched)):
+        since = events.using(bulk._state.db).filter(task__in=ids, at__gt=pressed)
+        late |= set(since.values_list("task_id", flat=True))
     return late
 
 

@@ -163,6 +163,16 @@ def test_a_task_on_which_somebody_acted_after_it_was_pressed_is_not_cancelled() 
     assert done.skipped == {"changed": 1}
 
 
+def test_a_task_that_matches_only_since_its_data_were_changed_is_left_alone() -> None:
+    right = person("view_task_data", *RIGHTS, name="bo")
+    one, other = failed(data={"shop": "mill"}), failed(data={"shop": "dairy"})
+    begun = bulk.start(seen_by(right), "retry", "data.shop:mill")
+    other.change_data({"shop": "mill"}, by="eve", reason="typo")
+    done = run(begun)
+    assert states([one, other]) == [State.SCHEDULED, State.FAILED]
+    assert (done.done, done.skipped) == (1, {"changed": 1})
+
+
 def test_its_own_tasks_never_match() -> None:
     first = run(begin())
     again = bulk.start(
