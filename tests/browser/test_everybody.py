@@ -36,6 +36,24 @@ BEYOND_ITS_FRAME = """() => {
   const root = document.querySelector("#af-root");
   return Math.max(0, ...[...root.querySelectorAll("table")].map((one) => right(one) - right(root)));
 }"""
+#: Whether the example in the search box is cut, and how far below the rest of its line "?" stands.
+BAR = """() => {
+  const box = document.querySelector("#af-search");
+  const style = getComputedStyle(box);
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = style.font;
+  const room = box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  const top = (one) => document.querySelector(one).getBoundingClientRect().top;
+  return [pen.measureText(box.placeholder).width > room, top("[data-af-help]") - top("#af-freeze")];
+}"""
+#: Names of records that stand on more than one line.
+BROKEN_RECORDS = """() => [...document.querySelectorAll('.af-row [data-label="Record"] a')]
+  .filter((one) => one.getClientRects().length > 1).map((one) => one.textContent)"""
+#: How wide the names of incidents may be, at least.
+ROOM_OF_INCIDENTS = """() => Math.min(...[...document.querySelectorAll(".af-incident-what")]
+  .map((one) => one.getBoundingClientRect().width))"""
+HEIGHTS_OF_CHARTS = """() => [...document.querySelectorAll(".af-chart")]
+  .map((one) => Math.round(one.getBoundingClientRect().height))"""
 GAP_BELOW_WHY = """() => {
   const why = document.querySelector("#af-task-head .af-why");
   const below = document.querySelector("#af-task-head > .af-buttons")
@@ -117,6 +135,40 @@ def test_beside_the_open_sidebar_every_page_is_as_wide_as_its_window(
             assert page.locator("#nav-sidebar").is_visible()
             assert width_beyond(page) <= 0, (name, width)
             assert page.evaluate(BEYOND_ITS_FRAME) <= 1, (name, width)
+    page.close()
+
+
+def test_beside_the_open_sidebar_nothing_is_cut_or_broken(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str]
+) -> None:
+    web = sqlite_host.web()
+    page = chromium.new_page()
+    sign_in(page, web)
+    for width in (768, 1024, 1280, 1366):
+        page.set_viewport_size({"width": width, "height": 860})
+        page.goto(web + walk["changelist"])
+        assert page.locator("#nav-sidebar").is_visible()
+        wait_until_settled(page)
+        cut, below = page.evaluate(BAR)
+        assert not cut, width
+        assert abs(below) < 4, width
+        assert page.evaluate(BROKEN_RECORDS) == [], width
+        page.goto(web + walk["incidents"])
+        assert page.evaluate(ROOM_OF_INCIDENTS) > 180, width
+    page.close()
+
+
+def test_charts_beside_each_other_are_equally_high(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str]
+) -> None:
+    web = sqlite_host.web()
+    page = chromium.new_page()
+    sign_in(page, web)
+    page.set_viewport_size({"width": 1366, "height": 860})
+    page.goto(web + walk["overview"])
+    wait_until_settled(page)
+    assert page.locator(".u-legend").count() == 3
+    assert len(set(page.evaluate(HEIGHTS_OF_CHARTS))) == 1
     page.close()
 
 
