@@ -1,4 +1,4 @@
-"""What the README and the how-to on testing show, run in a project of its own."""
+"""What the README and the how-tos on testing and existing projects show, run in a project."""
 
 from pathlib import Path
 
@@ -81,3 +81,20 @@ def test_an_own_module_named_tasks_or_workers_gets_an_error_with_both_files(tmp_
         assert "ImproperlyConfigured" in run.stderr
         assert str(folder / f"{name}.py") in run.stderr
         assert f"{name}/__init__.py" in run.stderr
+
+
+def test_a_fresh_project_takes_what_the_page_about_existing_ones_says(tmp_path):
+    page = blocks(DOCS / "howto" / "existing-project.md", "python")
+    project = Project(tmp_path)
+    done(project, "python -m django startproject website .")
+    done(project, "python manage.py startapp shop")
+    (apps,) = (block for block in page if block.text.startswith("INSTALLED_APPS"))
+    with (tmp_path / "website" / "settings.py").open("a") as settings:
+        settings.write(apps.text)
+    named = [block for block in page if block.file]
+    assert [block.file[0] for block in named] == ["shop/models.py", "shop/admin.py"]
+    for block in named:
+        project.write(block)
+    done(project, "python manage.py makemigrations shop")
+    done(project, "python manage.py migrate")
+    assert "aftersave.W006" in done(project, "python manage.py check")
