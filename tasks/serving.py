@@ -58,7 +58,8 @@ def seconds_ago(seconds: float) -> ExpressionWrapper[Any]:
     return ExpressionWrapper(ago, output_field=DateTimeField())
 
 
-def worker_command(queue: str, using: str) -> str:
-    """What starts a worker for ``queue`` on the database ``using``."""
+def worker_command(queue: str | None, using: str) -> str:
+    """What starts a worker for ``queue``, or for every queue, on the database ``using``."""
+    queues = "" if queue is None else f" --queues {shlex.quote(queue)}"
     database = "" if using == DEFAULT_DB_ALIAS else f" --database {shlex.quote(using)}"
-    return f"python manage.py runworker --queues {shlex.quote(queue)}{database}"
+    return f"python manage.py runworker{queues}{database}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from django.db import router
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -18,7 +19,8 @@ from tasks.dashboard.lanes import MOST_QUEUES, Lane, lanes, unhandled
 from tasks.dashboard.page import Page, list_url, page_url
 from tasks.dashboard.tiles import failed_text, tiles
 from tasks.figures import Counts
-from tasks.models import Incident
+from tasks.models import Incident, Task
+from tasks.serving import worker_command
 
 #: Of the incidents that went on last those are shown of which most tasks are failed.
 _NEWEST_INCIDENTS = 20
@@ -105,6 +107,7 @@ class OverviewPage(Page):
             "fleet": fleet(self.viewer, known, runs),
             "workers_left": max(0, len(known) - MOST_WORKERS),
             "no_worker": not served.any_worker,
+            "worker_command": worker_command(None, router.db_for_write(Task)),
             "deserted": [lane for lane in found if lane.is_deserted],
             "late": [lane for lane in found if lane.is_late and not lane.is_deserted],
             "unhandled": self._unhandled(found),

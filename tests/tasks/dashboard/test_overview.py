@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import Model
 from django.http import QueryDict
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -85,6 +86,15 @@ def viewer() -> Viewer:
     request = RequestFactory().get("/")
     request.user = User.objects.create_superuser("root")
     return Viewer(request, site)
+
+
+class TasksElsewhere:
+    """Keeps tasks in another database."""
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
+        return "other" if model._meta.app_label == "tasks" else None
+
+    db_for_write = db_for_read
 
 
 def mails_only(user: Any, queryset: Any) -> Any:
@@ -223,6 +233,20 @@ def test_a_queue_that_no_live_worker_serves_is_in_red_with_the_command_that_help
     text = text_of(overview(staff("view_task", "view_queue")))
     assert "Nobody serves the queue crm." in words(part(text, "af-alarms"))
     assert "runworker --queues crm" in text
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_the_command_that_starts_a_worker_names_the_database_that_the_pages_show(settings):
+    client = staff("view_task", "view_queue")
+    nobody = text_of(overview(client))
+    assert nobody.count("<code>python manage.py runworker</code>") == 2
+    enqueue("work.noop", queue="crm")
+    assert "<code>python manage.py runworker</code>" in part(text_of(overview(client)), "af-alarms")
+    settings.DATABASE_ROUTERS = [TasksElsewhere()]
+    there = "<code>python manage.py runworker --database other</code>"
+    assert text_of(overview(client)).count(there) == 2
+    enqueue("work.noop", queue="crm", using="other")
+    assert there in part(text_of(overview(client)), "af-alarms")
 
 
 def test_a_worker_of_every_queue_serves_any_and_a_silent_one_none():
@@ -408,6 +432,15 @@ def test_a_wall_has_nothing_to_press():
     assert "<button" not in body
     assert "<details" not in body
     assert "paused" in body
+
+
+def test_a_wall_tells_of_no_command():
+    enqueue("work.noop", queue="crm")
+    client = staff("view_task", "view_queue")
+    assert "Start a worker:" in part(text_of(overview(client)), "af-alarms")
+    wall = part(text_of(overview(client, "?wall=1")), "af-alarms")
+    assert "and nobody takes them." in wall
+    assert "Start a worker:" not in wall
 
 
 def test_who_sees_a_part_is_told_no_figure_over_everything(settings):
