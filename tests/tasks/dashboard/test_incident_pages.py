@@ -401,6 +401,21 @@ def test_when_it_completes_the_others_are_offered_and_retried_once_with_a_thrott
     assert BulkAction.objects.count() == 1
 
 
+def test_how_fast_is_asked_only_where_more_than_one_is_left():
+    one = incident()
+    tasks = [failed(one) for _ in range(3)]
+    client = staff(*MANAGER)
+    press(client, one, "try")
+    finish(tasks[-1])
+    assert "How fast?" in shown(client, page_of(one))
+    tasks[1].retry()
+    text = shown(client, page_of(one))
+    assert "Retry the other one" in text
+    assert "How fast?" not in text
+    press(client, one, "rest")
+    assert BulkAction.objects.get().expected == 1
+
+
 @pytest.fixture
 def worked():
     """An incident of which one task was tried and completed, and its other tasks."""
