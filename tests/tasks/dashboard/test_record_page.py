@@ -141,6 +141,14 @@ class TestTheStory:
         failed(record)
         assert "what failed waits for somebody" in page(client, record)
 
+    def test_what_failed_waits_for_somebody_also_where_other_tasks_go_on(self, client, record):
+        in_state("later", record=record)
+        assert "waits for somebody" not in page(client, record)
+        failed(record)
+        shown = page(client, record)
+        assert 'id="af-next-' in shown
+        assert "What failed waits for somebody to retry it" in shown
+
     def test_error_texts_and_changes_are_for_who_may_see_data(self, record):
         task = failed(record)
         Task.objects.filter(pk=task.pk).update(state="scheduled", due=True, finished_at=None)
