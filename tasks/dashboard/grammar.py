@@ -6,7 +6,7 @@ Knows nothing of the database; what the terms mean stands in ``tasks.dashboard.t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -30,6 +30,8 @@ _ALIASES = {
     "order": "record",
     "number": "id",
 }
+#: What other searches write between two parts.
+_JOINTS = {"AND": "AND", "UND": "AND", "ET": "AND", "OR": "OR", "ODER": "OR", "OU": "OR"}
 LONGEST = 1000
 MOST_TERMS = 20
 
@@ -50,17 +52,30 @@ class Term:
 
     def __str__(self) -> str:
         if not self.key:
-            return _in_quotes(self.value) if re.search('[:"]', self.value) else self.value
+            joints = (word for word in self.value.split() if word.isupper() and is_joint(word))
+            is_text = re.search('[:"]', self.value) or any(joints)
+            return _in_quotes(self.value) if is_text else self.value
         name = f"data.{self.path}" if self.key == "data" else self.key
         return f"{name}:{quoted(self.value)}"
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """A part that means nothing, and a sentence that says so."""
+    """A part that means nothing, and a sentence that says so. ``instead``: whole searches."""
 
     text: str
     why: str
+    instead: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Token:
+    key: str
+    value: str
+    is_quoted: bool = False
+
+    def __str__(self) -> str:
+        return str(Term("", self.value)) if not self.key else f"{self.key}:{quoted(self.value)}"
 
 
 def parse(text: str) -> tuple[list[Term], list[Wrong]]:
@@ -68,15 +83,21 @@ def parse(text: str) -> tuple[list[Term], list[Wrong]]:
     terms: list[Term] = []
     wrong: list[Wrong] = []
     free: list[str] = []
-    for key, value in _tokens(text[:LONGEST].replace("\x00", "")):
-        if not key:
-            free.append(value)
+    tokens = list(_tokens(text[:LONGEST].replace("\x00", "")))
+    joints = [_joint(tokens, place) for place in range(len(tokens))]
+    for token, joint in zip(tokens, joints, strict=True):
+        if joint:
             continue
-        read = _term(key, value)
+        if not token.key:
+            free.append(token.value)
+            continue
+        read = _term(token.key, token.value)
         if isinstance(read, Term):
             terms.append(read)
         else:
             wrong.append(read)
+    if "OR" in joints:
+        wrong.append(_alternatives(text, tokens, joints))
     if free:
         terms.append(Term("", " ".join(" ".join(free).split())))
     if len(text) > LONGEST or len(terms) > MOST_TERMS:
@@ -117,7 +138,33 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return next(iter(get_close_matches(word.lower(), list(known), 1, 0.6)), "")
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
+def is_joint(word: str) -> bool:
+    """Whether it would say how two parts of a search are joined."""
+    return word.upper() in _JOINTS
+
+
+def _joint(tokens: Sequence[_Token], place: int) -> str:
+    """AND or OR, where a token says no more than how those beside it are joined."""
+    token, beside = tokens[place], [*tokens[max(place - 1, 0) : place], *tokens[place + 1 :][:1]]
+    joint = _JOINTS.get(token.value.upper(), "")
+    if not joint or token.key or token.is_quoted or len(beside) < 2:
+        return ""
+    is_meant = any if token.value.isupper() else all
+    return joint if is_meant(one.key for one in beside) else ""
+
+
+def _alternatives(text: str, tokens: Sequence[_Token], joints: Sequence[str]) -> Wrong:
+    searches: list[list[str]] = [[]]
+    for token, joint in zip(tokens, joints, strict=True):
+        if joint == "OR":
+            searches.append([])
+        elif not joint:
+            searches[-1].append(str(token))
+    why = _("This search cannot say “or”: it shows tasks for which all of it is true.")
+    return Wrong(text, why, tuple(map(" ".join, searches)))
+
+
+def _tokens(text: str) -> Iterator[_Token]:
     position = 0
     while position < len(text):
         if text[position].isspace():
@@ -126,14 +173,14 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         found = _TOKEN.match(text, position)
         if found is None or found.end() == position:
             # A quotation mark that nothing closes: all that follows stands in it.
-            yield "", text[position + 1 :]
+            yield _Token("", text[position + 1 :], is_quoted=True)
             return
-        value = found["value"] or ""
+        key, value = (found["key"] or "")[:-1], found["value"] or ""
         opened = found["value"] is None and text[found.end() : found.end() + 1] == '"'
         if opened:
-            yield (found["key"] or "")[:-1], text[found.end() + 1 :]
+            yield _Token(key, text[found.end() + 1 :], is_quoted=True)
             return
-        yield (found["key"] or "")[:-1], _unquoted(value)
+        yield _Token(key, _unquoted(value), is_quoted=value.startswith('"'))
         position = found.end()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +13,9 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tasks.dashboard.grammar import Term, parse, unparse
+from tasks.dashboard.grammar import Term, is_joint, parse, unparse
 from tasks.dashboard.meaning import Meaning, NoMeaning
-from tasks.dashboard.terms import meaning
+from tasks.dashboard.terms import meaning, state_meant
 from tasks.models import Task, TaskQuerySet
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Match:
     terms: Sequence[Term]
     meanings: Sequence[Meaning]
     errors: Sequence[str]
+    instead: Sequence[str] = ()  # searches that may have been meant
 
     @property
     def text(self) -> str:
@@ -117,13 +119,28 @@ def matching(viewer: Viewer, text: str, now: datetime | None = None) -> Match:
     terms, wrong = parse(text)
     meanings: list[Meaning] = []
     errors = [one.why for one in wrong]
+    instead = [search for one in wrong for search in one.instead]
     for term in terms:
+        others = [other for other in terms if other is not term]
         try:
-            others = [other for other in terms if other is not term]
             meanings.append(meaning(viewer, term, now or timezone.now(), others))
         except NoMeaning as error:
             errors.append(str(error))
-    return Match(viewer, terms, meanings, errors)
+            instead += _with_others(error.instead, others)
+        if not term.key and not errors:
+            instead += _with_others(_states(term.value), others)
+    return Match(viewer, terms, meanings, errors, instead if len(errors) < 2 else ())
+
+
+def _states(text: str) -> list[str]:
+    """Searches for the states that ``text`` consists of, if it does of nothing else."""
+    words = [text] if state_meant(text) else [w for w in re.split(r"[\s,]+", text) if w]
+    states = [state_meant(word) for word in words if not is_joint(word)]
+    return [f"state:{state}" for state in dict.fromkeys(states)] if all(states) else []
+
+
+def _with_others(instead: Iterable[str], others: Iterable[Term]) -> list[str]:
+    return [f"{one} {unparse(others)}".strip() for one in instead]
 
 
 def _all(meanings: Iterable[Meaning]) -> Q:

@@ -10,9 +10,18 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
+from tasks.dashboard.grammar import quoted
+
 
 class NoMeaning(ValueError):
-    """A term that cannot be looked for; the message says why and what to do."""
+    """A term that cannot be looked for; the message says why and what to do.
+
+    ``instead``: what may have been meant, each a search that can stand in its place.
+    """
+
+    def __init__(self, why: str, *instead: str) -> None:
+        super().__init__(why)
+        self.instead = instead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +47,13 @@ class Meaning:
     state: str = ""
     queue: str = ""
     keeps: Callable[[Collection[int]], set[int]] | None = None
+
+
+def only_one(key: str, values: str) -> NoMeaning:
+    """For ``values`` with commas between them, where one value alone can stand."""
+    each = [value.strip() for value in values.split(",") if value.strip()]
+    text = _("After “%(key)s:” stands one value alone, not several with commas.")
+    return NoMeaning(text % {"key": key}, *(f"{key}:{quoted(value)}" for value in each))
 
 
 def meant(key: str, near: str) -> str:

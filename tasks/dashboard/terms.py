@@ -26,7 +26,7 @@ from tasks.dashboard.finding import (
     tidy,
 )
 from tasks.dashboard.grammar import Term, nearest
-from tasks.dashboard.meaning import Meaning, NoMeaning, meant
+from tasks.dashboard.meaning import Meaning, NoMeaning, meant, only_one
 from tasks.dashboard.spans import NoSpan, span
 from tasks.dashboard.within import data_meaning, error_meaning
 from tasks.handlers import ACTION_LENGTH, TYPE_LENGTH, registry
@@ -60,6 +60,23 @@ CONDITIONS = {
     "completed": Q(state=State.COMPLETED),
     "cancelled": Q(state=State.CANCELLED),
 }
+#: What people write for them.
+_STATES_MEANT = {
+    "wait": "waiting",
+    "planned": "later",
+    "scheduled": "later",
+    "pending": "due",
+    "queued": "due",
+    "ready": "due",
+    "retry": "retrying",
+    "fail": "failed",
+    "failure": "failed",
+    "errors": "failed",
+    "done": "completed",
+    "complete": "completed",
+    "finished": "completed",
+    "canceled": "cancelled",
+}
 #: Their indexes are sorted by id; that of the last one only where it is a partial one.
 _IN_ORDER = ("failed", "waiting", "retrying")
 _FEW = ("running", "due", "later", "retrying")
@@ -74,9 +91,10 @@ def meaning(viewer: Viewer, term: Term, now: datetime, others: Iterable[Term] = 
 
 def _state(viewer: Viewer, term: Term, now: datetime) -> Meaning:
     wanted = term.value.lower()
+    if "," in wanted:
+        raise only_one("state", ",".join(state_meant(one) or one for one in wanted.split(",")))
     if wanted not in CONDITIONS:
-        words = {str(shown.word).lower(): key for key, shown in SHOWN_STATES.items()}
-        near = words.get(wanted) or nearest(wanted, CONDITIONS)
+        near = state_meant(wanted) or nearest(wanted, CONDITIONS)
         raise NoMeaning(_unknown(term, near, CONDITIONS))
     is_partial = connections[viewer.tasks.db].features.supports_partial_indexes
     in_order = wanted in _IN_ORDER and (is_partial or wanted != "retrying")
@@ -90,6 +108,14 @@ def _state(viewer: Viewer, term: Term, now: datetime) -> Meaning:
     )
 
 
+def state_meant(word: str) -> str:
+    """The state that people call so, or nothing."""
+    wanted = word.strip().lower()
+    words = {str(shown.word).lower(): key for key, shown in SHOWN_STATES.items()}
+    known = words | dict(zip(CONDITIONS, CONDITIONS, strict=True)) | _STATES_MEANT
+    return known.get(wanted, "")
+
+
 def _more_are_later(than: int) -> bool:
     """Their index has those that are tried again as well: without its rows two indexes tell."""
     coming = Task.objects.filter(state=State.SCHEDULED, due=False).order_by("run_at")
@@ -99,6 +125,8 @@ def _more_are_later(than: int) -> bool:
 
 
 def _queue(viewer: Viewer, term: Term, now: datetime) -> Meaning:
+    if "," in term.value:
+        raise only_one("queue", term.value)
     text = _("in the queue %(queue)s")
     return Meaning(
         condition=Q(queue=term.value), queue=term.value, words=text % {"queue": term.value}
@@ -107,6 +135,8 @@ def _queue(viewer: Viewer, term: Term, now: datetime) -> Meaning:
 
 def _name(viewer: Viewer, term: Term, now: datetime) -> Meaning:
     condition, words = _named(term.value)
+    if condition is None and "," in term.value:
+        raise only_one("name", term.value)
     if condition is None:
         near = nearest(term.value, (known.name for known in registry))
         text = _(

@@ -28,6 +28,8 @@ from tasks.models import Task
 
 #: Up to here the list says exactly how many match.
 COUNTED = 1000
+#: Of the searches that may have been meant so many are offered.
+MOST_INSTEAD = 5
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class ListPage(Page):
         return {
             "match": self.match,
             "text": self.text,
+            "instead": [(one, query_of(one)) for one in self.match.instead[:MOST_INSTEAD]],
             "found": found,
             "rows": rows,
             "count": self._count(found, is_first),

@@ -89,6 +89,36 @@ def test_keys_may_be_written_in_capitals_but_places_in_the_data_may_not():
     ]
 
 
+@pytest.mark.parametrize("text", ["state:failed AND queue:crm", "state:failed and queue:crm"])
+def test_what_is_true_of_each_search_may_be_said(text):
+    assert unparse(parse(text)[0]) == "state:failed queue:crm"
+    assert parse(text)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("state:failed OR state:due queue:crm", ("state:failed", "state:due queue:crm")),
+        ('state:failed or error:"mailbox full"', ("state:failed", 'error:"mailbox full"')),
+        ("id:1 ODER Order 1042", ("id:1", "Order 1042")),
+    ],
+)
+def test_or_is_explained_and_its_sides_are_offered(text, instead):
+    (only,) = parse(text)[1]
+    assert "cannot say “or”" in only.why
+    assert only.instead == instead
+
+
+@pytest.mark.parametrize("text", ["Portland OR", "salt and pepper", '"id:1" OR', 'id:1 "OR" x'])
+def test_and_or_or_in_a_text_belong_to_it(text):
+    found, wrong = parse(text)
+    assert wrong == []
+    assert found[-1].value.split() == [
+        word for word in text.replace('"', "").split() if word != "id:1" or text[0] == '"'
+    ]
+    assert parse(unparse(found)) == (found, [])
+
+
 def test_a_search_of_thousands_of_words_is_refused():
     assert "too long" in complaint("a" * (LONGEST + 1))
     assert "too long" in complaint("state:failed " * 30)

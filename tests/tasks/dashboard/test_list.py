@@ -218,6 +218,12 @@ class TestFilters:
         assert f'value="{query}"' in text_of(response)
         assert "Nothing is listed until this is mended." in text_of(response)
 
+    @pytest.mark.parametrize("query", ["failed", "state:failed,due", "state:failed OR state:due"])
+    def test_what_may_have_been_meant_is_a_link(self, client, query):
+        response = client.get(LIST, {"q": query})
+        assert shown_ids(response) == []
+        assert '<a href="?q=state%3Afailed"><code>state:failed</code></a>' in text_of(response)
+
 
 class TestRows:
     def test_a_row_says_what_failed_and_why_in_one_redacted_line(self, client):

@@ -10,6 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.http import QueryDict
 from django.test import RequestFactory
 from django.utils import timezone
+from django.utils.translation import override
 
 from benchmarks.big_tables.pages import addresses
 from orders.models import Order
@@ -307,6 +308,48 @@ class TestTheRest:
         in_state("failed", "shop.other", queue="crm")
         assert found(viewer, "state:failed queue:crm name:shop.do") == {task.pk}
         assert found(viewer, "state:failed state:due") == set()
+
+    @pytest.mark.parametrize(
+        ("text", "instead"),
+        [
+            ("failed", ["state:failed"]),
+            ("Retry", ["state:retrying"]),
+            ("due queue:crm", ["state:due queue:crm"]),
+            ("failed due", ["state:failed", "state:due"]),
+            ("failed OR due, failed", ["state:failed", "state:due"]),
+            ("waiting for others", ["state:waiting"]),
+            ("failed payment", []),
+            ("1042", []),
+        ],
+    )
+    def test_a_state_alone_is_looked_for_as_text_and_offered_as_a_state(
+        self, viewer, text, instead
+    ):
+        match = matching(viewer, text)
+        assert not match.errors
+        assert match.instead == instead
+
+    def test_a_state_is_offered_in_the_language_of_the_pages(self, viewer):
+        with override("de"):
+            assert matching(viewer, "fehlgeschlagen").instead == ["state:failed"]
+
+    @pytest.mark.parametrize(
+        ("text", "instead"),
+        [
+            ("state:failed,completed", ["state:failed", "state:completed"]),
+            ("state:fail,Done queue:crm", ["state:failed queue:crm", "state:completed queue:crm"]),
+            ("queue:crm,mail", ["queue:crm", "queue:mail"]),
+            ("name:mail.send,crm.*", ["name:mail.send", "name:crm.*"]),
+        ],
+    )
+    def test_several_values_with_commas_are_explained_and_offered_one_by_one(
+        self, viewer, text, instead
+    ):
+        assert "one value alone" in complaint(viewer, text)
+        assert matching(viewer, text).instead == instead
+
+    def test_of_two_mistakes_nothing_is_offered_that_mends_only_one(self, viewer):
+        assert matching(viewer, "state:failed,due stat:x").instead == ()
 
     def test_one_wrong_word_and_nothing_is_listed(self, viewer):
         in_state("failed")
