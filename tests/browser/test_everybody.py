@@ -52,6 +52,8 @@ BROKEN_RECORDS = """() => [...document.querySelectorAll('.af-row [data-label="Re
 #: How wide the names of incidents may be, at least.
 ROOM_OF_INCIDENTS = """() => Math.min(...[...document.querySelectorAll(".af-incident-what")]
   .map((one) => one.getBoundingClientRect().width))"""
+ROOM_OF_TITLES = """() => Math.min(...[...document.querySelectorAll(".af-inline .af-cell-title")]
+  .map((one) => one.getBoundingClientRect().width))"""
 HEIGHTS_OF_CHARTS = """() => [...document.querySelectorAll(".af-chart")]
   .map((one) => Math.round(one.getBoundingClientRect().height))"""
 GAP_BELOW_WHY = """() => {
@@ -155,6 +157,21 @@ def test_beside_the_open_sidebar_nothing_is_cut_or_broken(
         assert page.evaluate(BROKEN_RECORDS) == [], width
         page.goto(web + walk["incidents"])
         assert page.evaluate(ROOM_OF_INCIDENTS) > 180, width
+    page.close()
+
+
+def test_tasks_on_the_records_own_page_are_readable_beside_the_open_sidebar(
+    chromium: Any, sqlite_host: Host, walk: dict[str, str]
+) -> None:
+    task = Task.objects.failed().filter(content_type__model="order").latest("pk")
+    web = sqlite_host.web()
+    page = chromium.new_page()
+    sign_in(page, web)
+    for width in (768, 1100, 1280):
+        page.set_viewport_size({"width": width, "height": 860})
+        page.goto(f"{web}/admin/orders/order/{task.object_id}/change/")
+        assert page.locator("#nav-sidebar").is_visible()
+        assert page.evaluate(ROOM_OF_TITLES) > 150, width
     page.close()
 
 
