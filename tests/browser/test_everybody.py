@@ -153,7 +153,7 @@ def test_beside_the_open_sidebar_nothing_is_cut_or_broken(
         wait_until_settled(page)
         cut, below = page.evaluate(BAR)
         assert not cut, width
-        assert abs(below) < 4, width
+        assert abs(below) < 2, width
         assert page.evaluate(BROKEN_RECORDS) == [], width
         page.goto(web + walk["incidents"])
         assert page.evaluate(ROOM_OF_INCIDENTS) > 180, width
