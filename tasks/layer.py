@@ -10,9 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 #: Membership of a group expires (a day with channels_redis), and a server that was emptied forgets
-#: it: it is renewed this often, in seconds.
-RENEW_EVERY = 60.0
-#: The server gets so many seconds to answer.
+#: it: it is renewed this often, in seconds. A server that hangs is noticed by nothing else where
+#: the host sets no ``socket_timeout``.
+RENEW_EVERY = 2.0
+RENEWED_WITHIN = 3.0
+#: When it is spoken to for the first time, the server gets so many seconds to answer.
 PATIENCE = 10.0
 #: Whoever waits for a message asks again after so many.
 RECEIVE_FOR = 2
@@ -75,7 +77,7 @@ async def _follow_once(
     channel = await layer.new_channel()
     receiving: asyncio.Task[Any] | None = None
     try:
-        await _join(layer, group, channel)
+        await _join(layer, group, channel, PATIENCE)
         hears(True)
         renew_at = time.monotonic() + _renewal(layer)
         while True:
@@ -85,7 +87,7 @@ async def _follow_once(
                 hear(receiving.result())
                 receiving = None
             if time.monotonic() >= renew_at:
-                await _join(layer, group, channel)
+                await _join(layer, group, channel, RENEWED_WITHIN)
                 renew_at = time.monotonic() + _renewal(layer)
     finally:
         hears(False)
@@ -97,8 +99,8 @@ def _renewal(layer: Any) -> float:
     return min(RENEW_EVERY, getattr(layer, "group_expiry", RENEW_EVERY) / 2)
 
 
-async def _join(layer: Any, group: str, channel: str) -> None:
-    async with asyncio.timeout(PATIENCE):
+async def _join(layer: Any, group: str, channel: str, patience: float) -> None:
+    async with asyncio.timeout(patience):
         await layer.group_add(group, channel)
     _obey_cancellation()
 
@@ -115,6 +117,8 @@ async def _end(receiving: asyncio.Task[Any] | None) -> None:
     while receiving is not None and not receiving.done():
         receiving.cancel()
         await asyncio.wait({receiving}, timeout=0.1)
+    if receiving is not None and not receiving.cancelled():
+        receiving.exception()  # else asyncio complains that nobody asked for it
 
 
 async def _leave(layer: Any, group: str, channel: str) -> None:

@@ -1,6 +1,8 @@
 import asyncio
+import gc
 import os
 import select
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -125,6 +127,28 @@ def test_membership_is_renewed_before_it_expires(
         return "a" in ears.rung()
 
     wait_for(heard, every=0.1, what="a ring after the renewal")
+
+
+@pytest.mark.parametrize("patience", [None, 4])
+def test_a_server_that_hangs_is_noticed_however_long_the_hosts_client_would_wait(
+    open_ear: Callable[[str], Ears],
+    settings: Any,
+    redis_server: Redis,
+    caplog: pytest.LogCaptureFixture,
+    patience: float | None,
+) -> None:
+    """Before redis-py 8 a client waited for ever."""
+    hosts = [{"address": redis_server.url, "socket_timeout": patience}]
+    settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"] = hosts
+    ears = open_ear("default")
+    redis_server.process.send_signal(signal.SIGSTOP)
+    try:
+        wait_for(lambda: not ears.hears, timeout=10, what="the loss")
+    finally:
+        redis_server.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: ears.hears, what="another group")
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_client_that_waits_three_seconds_for_an_answer_does_not_lose_a_silent_group(
