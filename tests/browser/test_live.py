@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -529,6 +530,45 @@ def test_a_hosts_own_htmx_and_its_page_are_left_alone(site: Site, page: Any) -> 
     page.go_back()
     until(page, lambda: is_live(page), "a live page")
     assert page.url.endswith("/admin/tasks/task/")
+
+
+#: A host's own htmx 2, which turns every link and form of the body into requests of its own.
+BOOSTED_BY_HTMX_2 = """
+document.addEventListener("readystatechange", () => document.body.setAttribute("hx-boost", "true"));
+"""
+
+
+def test_a_hosts_htmx_that_boosts_all_its_pages_boosts_none_of_ours(site: Site, page: Any) -> None:
+    import unfold
+
+    [htmx] = Path(unfold.__file__).parent.glob("static/unfold/js/htmx/htmx.js")
+    page.add_init_script(BOOSTED_BY_HTMX_2 + htmx.read_text() + "; window.htmx = htmx;")
+    site.sign_in(page)
+    task = enqueue("work.noop")
+    finish(task, State.FAILED, reason="it broke")
+    sockets: list[Any] = []
+    page.on("websocket", lambda socket: sockets.append(socket))
+    posted: list[tuple[str, str]] = []
+    page.on(
+        "request", lambda one: one.method == "POST" and posted.append((one.url, one.resource_type))
+    )
+    site.open(page)
+    with page.expect_navigation():
+        page.locator(f"{row(task)} button[formaction$='/retry/']").click()
+    site.wait_until_live(page)
+    assert posted == [(f"{site.web}/admin/tasks/task/{task.pk}/retry/", "document")]
+    assert state_of(page, task) == "due"
+    for link in (".af-tabs a", ".breadcrumbs a[href$='/tasks/task/']"):
+        with page.expect_navigation():
+            page.locator(link).first.click()
+        site.wait_until_live(page)
+    # The host's own links go on as it wants; nobody listens for a page that is no more.
+    page.evaluate("window.same = true")
+    page.locator("#site-name a, #branding a").first.click()
+    until(page, lambda: not page.locator("#af-root").count(), "the host's page")
+    assert page.evaluate("window.same")
+    until(page, lambda: sockets[-1].is_closed(), "the end of the socket")
+    page.keyboard.press("?")
 
 
 def test_the_tab_says_how_many_failed(site: Site, page: Any) -> None:

@@ -223,6 +223,7 @@
   let heardTime = new Date();
 
   const showStatus = () => {
+    if (!root.isConnected) return;
     const isLive = Boolean(socket?.isWhole) && !isInTrouble;
     root.classList.toggle("af-live-on", isLive);
     root.classList.toggle("af-stale", !isLive && !polled);
@@ -403,6 +404,12 @@
 
   const look = () => {
     if (stopped) return;
+    if (!root.isConnected) {
+      // A script of the host's has put another page in the place of this one.
+      stopped = "gone";
+      hangUp();
+      return;
+    }
     if (facts.asgi && socket && now() - Math.max(heardAt, attemptAt) > SILENCE) {
       if (socket.isWhole) {
         wholeAt = heardAt;

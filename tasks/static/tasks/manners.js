@@ -232,7 +232,8 @@
     element.matches('textarea, select, input:not([type="checkbox"], [type="radio"], [type="button"], [type="submit"])');
 
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    if (!root.isConnected || event.defaultPrevented) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (document.querySelector("dialog[open]") || isTyping(event.target)) {
       if (event.key === "Escape" && event.target.id === "af-search") event.target.blur();
       return;
