@@ -145,6 +145,47 @@ def test_keys_find_move_tick_retry_and_help(chromium: Any, web: str) -> None:
     page.context.close()
 
 
+PRESS = """(key) => document.activeElement.dispatchEvent(
+    new KeyboardEvent("keydown", { bubbles: true, cancelable: true, composed: true, ...key }))"""
+FOREIGN_FIELD = """() => {
+  const host = document.body.appendChild(document.createElement("div"));
+  const field = document.createElement("input");
+  host.attachShadow({ mode: "open" }).append(field);
+  field.focus();
+}"""
+
+
+def test_keys_of_other_scripts_and_with_caps_lock_do_the_same(chromium: Any, web: str) -> None:
+    tasks = [failed("work.raise") for _ in range(3)]
+    page = open_in(chromium, web)
+    page.goto(web + LIST)
+    focused = "document.activeElement.closest('.af-row')?.id"
+    for number, key in enumerate(("о", "J", "ξ")):
+        page.evaluate(PRESS, {"key": key, "code": "KeyJ"})
+        assert page.evaluate(focused) == f"af-task-{tasks[2 - number].pk}", key
+    # Another Latin letter on that place, as in Turkish, is the letter it is.
+    for key in ({"key": "ş", "code": "KeyK"}, {"key": "K", "code": "KeyK", "shiftKey": True}):
+        page.evaluate(PRESS, key)
+        assert page.evaluate(focused) == f"af-task-{tasks[0].pk}", key
+    page.evaluate(FOREIGN_FIELD)
+    page.keyboard.press("f")
+    assert "af-frozen" not in page.locator("#af-root").get_attribute("class")
+    page.context.close()
+
+
+def test_r_held_down_presses_once(chromium: Any, web: str) -> None:
+    task = failed("work.raise")
+    page = open_in(chromium, web)
+    page.goto(web + LIST)
+    page.keyboard.press("j")
+    for _ in range(5):
+        page.keyboard.down("r")
+    page.wait_for_selector(".af-messages")
+    assert "was retried" in page.locator(".af-messages").inner_text()
+    assert state_of(task) == "due"
+    page.context.close()
+
+
 def test_enter_opens_the_row_to_which_the_keys_have_moved(chromium: Any, web: str) -> None:
     tasks = [failed("work.raise") for _ in range(2)]
     page = open_in(chromium, web)

@@ -231,16 +231,25 @@
     element.isContentEditable ||
     element.matches('textarea, select, input:not([type="checkbox"], [type="radio"], [type="button"], [type="submit"])');
 
+  // The key of the same place where the layout writes another script; Caps Lock makes no difference.
+  const meant = ({ key, code, shiftKey }) => {
+    if (shiftKey) return key;
+    const isForeign = /^\p{L}$/u.test(key) && !/\p{Script=Latin}/u.test(key);
+    return (isForeign ? code.replace("Key", "") : key).toLowerCase();
+  };
+
   document.addEventListener("keydown", (event) => {
     if (!root.isConnected || event.defaultPrevented) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (document.querySelector("dialog[open]") || isTyping(event.target)) {
+    if (document.querySelector("dialog[open]") || isTyping(event.composedPath()[0])) {
       if (event.key === "Escape" && event.target.id === "af-search") event.target.blur();
       return;
     }
-    if (!Object.hasOwn(keys, event.key)) return;
+    const key = meant(event);
+    if (!Object.hasOwn(keys, key)) return;
     event.preventDefault();
-    keys[event.key]();
+    // A key held down moves on and on, but presses a button once.
+    if (!event.repeat || key === "j" || key === "k") keys[key]();
   });
 
   // At the start, before and after every live update, and as time passes
