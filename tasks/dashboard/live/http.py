@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
 
@@ -45,18 +46,20 @@ def _says_why_not(answer: Callable[..., JsonResponse]) -> Callable[..., JsonResp
 @_says_why_not
 def renew(admin: Any, request: HttpRequest) -> JsonResponse:
     """A new ticket for the page of an old one, however old."""
-    page = _page(admin, request)
-    return JsonResponse({"ticket": ticket_for(page, request).sign()})
+    with _old_ticket(request) as old:
+        page = _page(old, admin, request)
+        return JsonResponse({"ticket": ticket_for(page, request).sign()})
 
 
 @_says_why_not
 def poll(admin: Any, request: HttpRequest) -> JsonResponse:
     """The whole page, as the first message of a socket would have it."""
-    page = _page(admin, request)
-    ticket = ticket_for(page, request)
-    words = request.GET.get("shown", "").split(",")
-    shown = shown_ids([int(word) for word in words if word.isdecimal() and len(word) < 20])
-    picture = take_picture(ticket, page.viewer, shown)
+    with _old_ticket(request) as old:
+        page = _page(old, admin, request)
+        ticket = ticket_for(page, request)
+        words = request.GET.get("shown", "").split(",")
+        shown = shown_ids([int(word) for word in words if word.isdecimal() and len(word) < 20])
+        picture = take_picture(ticket, page.viewer, shown)
     rendering = picture.rendering
     here = {f"af-task-{task_id}" for task_id in rendering.here or ()}
     left = {element: html for element, html in rendering.rows.items() if element not in here}
@@ -75,12 +78,20 @@ def poll(admin: Any, request: HttpRequest) -> JsonResponse:
     )
 
 
-def _page(admin: Any, request: HttpRequest) -> Page:
-    """The page that the request's ticket was made for, as the person asking sees it."""
+@contextmanager
+def _old_ticket(request: HttpRequest) -> Iterator[Ticket]:
+    """The ticket of the page that asks. Inside, its language and time zone are those of the page,
+    whatever another tab has chosen meanwhile."""
     try:
-        ticket: Ticket = read_ticket(request.GET.get("ticket", ""), age=None)
+        ticket = read_ticket(request.GET.get("ticket", ""), age=None)
     except (signing.BadSignature, TypeError):
         raise PermissionDenied from None
+    with ticket.surroundings():
+        yield ticket
+
+
+def _page(ticket: Ticket, admin: Any, request: HttpRequest) -> Page:
+    """The page that ``ticket`` was made for, as the person asking sees it."""
     viewer = Viewer(request, admin.admin_site)
     if ticket.site != admin.admin_site.name or not may_follow(viewer, ticket):
         raise PermissionDenied

@@ -16,7 +16,7 @@ from tasks import enqueue
 from tasks.dashboard.live import consumer, hub, tickets
 from tasks.dashboard.live.routing import websocket_urlpatterns
 from tests.hosts.two_sites import partners
-from tests.tasks.admin_rows import LIST, staff
+from tests.tasks.admin_rows import LIST, failed, staff, text_of
 from tests.tasks.dashboard.live_tools import Open, Reader, socket_on, ticket_on
 from tests.tasks.dashboard.test_register import partner
 
@@ -281,6 +281,23 @@ def test_a_page_in_a_zone_without_a_name_is_followed_in_it(
     reader = open_socket(staff("view_task"))
     local = task.created_at.astimezone(timezone.get_fixed_timezone(120))
     assert f"{local:%H:%M}" in str(reader.whole()["parts"])
+
+
+def test_a_page_stays_in_its_language_when_another_tab_takes_a_new_one(settings: Any) -> None:
+    sessions = settings.MIDDLEWARE.index("django.contrib.sessions.middleware.SessionMiddleware")
+    settings.MIDDLEWARE = list(settings.MIDDLEWARE)
+    settings.MIDDLEWARE.insert(sessions + 1, "django.middleware.locale.LocaleMiddleware")
+    failed()
+    client = staff("view_task")
+    asked = {"ticket": ticket_on(client)}
+    client.cookies[settings.LANGUAGE_COOKIE_NAME] = "de"
+    assert "fehlgeschlagen" in text_of(client.get(LIST))
+    polled = client.get(f"{LIST}live/poll/", asked).json()
+    assert "failed" in str(polled["parts"])
+    assert "fehlgeschlagen" not in str(polled["parts"])
+    renewed = client.get(f"{LIST}live/ticket/", asked).json()
+    for ticket in (polled["ticket"], renewed["ticket"]):
+        assert tickets.read_ticket(ticket).language == "en"
 
 
 def test_a_zone_that_is_not_known_here_is_the_hosts_own(settings: Any) -> None:
