@@ -22,7 +22,7 @@ from tests.services.host import Host
 #: Thumbs: 44 CSS pixels. A tick is touched by its label; links in running text are as high as it.
 SMALL_TARGETS = """() => [...document.querySelectorAll(
     "#af-root :is(button, summary, select, input, .af-tick, .af-button, .af-tabs a, .af-pages a,"
-    + " .af-row td a, .af-row th a, h3 a)"
+    + " .af-row td a, .af-row th a, h3 a, #af-task-head .af-line a, #af-task-facts dd a)"
   )]
   .filter((one) => !["hidden", "checkbox", "radio"].includes(one.type)
     && one.getClientRects().length && getComputedStyle(one).clipPath === "none")
