@@ -22,11 +22,14 @@
   const distance = new Intl.RelativeTimeFormat(language, { style: "short", numeric: "always" });
   const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
-  // The server's clock decides how old something is: the viewer's may be wrong.
-  let ahead = 0;
+  // The server's clock decides how old something is: the viewer's may be wrong. Of the two that
+  // count on from there one stands still while a computer sleeps, and one may be set back.
+  const clocks = () => [Date.now(), performance.now()];
+  let known = { moment: Date.now(), since: clocks() };
   const hearNow = (moment) => {
-    if (!Number.isNaN(moment)) ahead = moment - Date.now();
+    if (!Number.isNaN(moment)) known = { moment, since: clocks() };
   };
+  const serverNow = () => known.moment + Math.max(...clocks().map((one, which) => one - known.since[which]));
   hearNow(Number(root.dataset.afNow) * 1000);
 
   const age = (moment, now) => {
@@ -65,7 +68,7 @@
   });
 
   const showTimes = (selector, where = root) => {
-    const now = Date.now() + ahead;
+    const now = serverNow();
     for (const element of where.querySelectorAll(selector)) showTime(element, now);
   };
 
