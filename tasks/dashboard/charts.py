@@ -208,7 +208,7 @@ def _wait(span: Span, axis: Axis, points: Sequence[Point | None]) -> Chart:
             "span": span.words,
         }
         text = _("Half of the tasks started within %(half)s %(span)s, 95 %% within %(most)s.")
-        summary = text % said
+        summary = (text % said).replace(" %", "\N{NO-BREAK SPACE}%")
     else:
         summary = _("No task was started %(span)s.") % {"span": span.words}
     return Chart(

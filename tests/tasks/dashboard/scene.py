@@ -376,9 +376,8 @@ def _span(now: datetime, start: datetime, span: int, chance: random.Random) -> l
     ago = (now - start).total_seconds() / 60
     if 23 <= ago < 29 and span == 60:
         return []  # all workers were being deployed: nobody reported
-    daytime = 0.25 + 0.75 * max(
-        0.0, math.sin((start.hour + start.minute / 60 - 5) / 24 * 2 * math.pi)
-    )
+    hour = 14.5 - ago / 60  # whenever it is painted: an afternoon
+    daytime = 0.25 + 0.75 * max(0.0, math.sin((hour - 5) / 24 * 2 * math.pi))
     busy = span / 60 * 90 * daytime * (0.85 + 0.3 * chance.random())
     outage = ago < 75
     rows = [
