@@ -66,6 +66,7 @@ class Sender:
         self._news = threading.Event()
         self._waiting: dict[Source, None] = {}
         self._layer: Any = None
+        self._configs: Any = None  # by which it was made
         self._pause = FIRST_PAUSE
         self._not_before = 0.0
         self._awake_at = math.inf
@@ -108,8 +109,7 @@ class Sender:
     def _try_to_send(self, loop: asyncio.AbstractEventLoop, source: Source) -> None:
         changes = source.take()
         try:
-            self._layer = self._layer or layer_of_our_own()
-            loop.run_until_complete(self._send(self._layer, source, changes))
+            loop.run_until_complete(self._send(self._current_layer(), source, changes))
             self._pause = FIRST_PAUSE
         # What a layer raises is anybody's guess.
         except Exception as error:
@@ -119,6 +119,15 @@ class Sender:
                 logger.warning("The channel layer takes no news (%s); they are not told.", kind)
             else:
                 self._try_again(source, changes, kind)
+
+    def _current_layer(self) -> Any:
+        """The layer of the settings as they are now: tests change them in a running process."""
+        from channels.layers import channel_layers
+
+        configs = channel_layers.configs
+        if self._layer is None or self._configs is not configs:
+            self._layer, self._configs = layer_of_our_own(), configs
+        return self._layer
 
     def _try_again(self, source: Source, changes: Mapping[str, int], why: str) -> None:
         source.put_back(changes)

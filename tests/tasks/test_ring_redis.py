@@ -17,6 +17,7 @@ from tasks import bell, enqueue
 from tasks.dashboard.versions import versions
 from tasks.layer import PATIENCE
 from tasks.models import Task
+from tasks.sender import sender
 from tests.services.host import Host
 from tests.services.redis import Redis
 from tests.services.waiting import wait_for
@@ -131,6 +132,23 @@ def test_a_redis_that_is_away_is_complained_of_seldom_and_rung_when_it_is_back(
         wait_for(lambda: "takes no news" in caplog.text, what="the complaint")
     assert caplog.text.count("takes no news") < 10, "of fifty rings"
     # It has forgotten the group, and may be told what waited before somebody joins again.
+    redis_server.start()
+    again = joined(bell.GROUP)
+    bell.ring("default", ["after"])
+    assert heard(again, "after")
+
+
+def test_news_go_through_the_layer_of_the_settings_as_they_are_now(
+    channel: str, redis_server: Redis, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A layer of the process alone, made while nothing else was set, would take them for ever."""
+    through_redis = settings.CHANNEL_LAYERS
+    redis_server.stop()
+    bell.ring("default", ["away"])
+    wait_for(lambda: "takes no news" in caplog.text, what="the complaint")
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    wait_for(lambda: not sender._waiting, what="the end of the line")
+    settings.CHANNEL_LAYERS = through_redis
     redis_server.start()
     again = joined(bell.GROUP)
     bell.ring("default", ["after"])

@@ -11,6 +11,7 @@ from channels.layers import get_channel_layer
 from django.db import connection, connections
 from django.db.models import F
 
+from tasks.layer import RECEIVE_FOR
 from tasks.models import State, Task
 from tasks.settle import Ending, settle
 from tests.services.waiting import wait_for
@@ -99,6 +100,7 @@ def joined(group: str) -> str:
 
     async def join() -> str:
         layer = get_channel_layer()
+        layer.brpop_timeout = RECEIVE_FOR  # else as long as redis-py 8 waits, and chance decides
         channel = await layer.new_channel()
         await layer.group_add(group, channel)
         return str(channel)
