@@ -9,6 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from django.utils import timezone, translation
 
 from tests import plugin
 from tests.ids import begin_ids
@@ -36,6 +37,13 @@ def _known_ids(request: pytest.FixtureRequest, django_db_blocker: Any) -> None:
         request.getfixturevalue("django_db_setup")
         with django_db_blocker.unblock():
             begin_ids()
+
+
+@pytest.fixture(autouse=True)
+def _own_language() -> None:
+    """A test's requests leave their language and zone to the thread, and so to the next test."""
+    translation.deactivate()
+    timezone.deactivate()
 
 
 @pytest.fixture
