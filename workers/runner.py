@@ -185,32 +185,33 @@ class Runner:
     def _mark(self, attempt: Attempt) -> bool:
         return mark_started(self.using, self.membership.id, attempt)
 
-    def _can_claim(self) -> bool:
-        """Whether queues promise work, somebody has a hand free, and outcomes do not pile up."""
+    def _wanted(self) -> tuple[int, list[str] | None] | None:
+        """How many tasks to claim now, and of which names if not of any.
+
+        None unless queues promise work, somebody has a hand free, and outcomes do not pile up.
+        """
         if self.stop_by is not None or len(self.flusher) >= UNWRITTEN_LIMIT:
-            return False
+            return None
         appetite = self.hands.appetite()
         if appetite is None:
-            return False
+            return None
         # A queue that had nothing for the hands that were free then may have for those free now.
         other = [queue for queue, names in self.passed_over.items() if names != appetite[1]]
         self.lanes.add(other)
         for queue in other:
             del self.passed_over[queue]
         if self._chooses(appetite[1]) and self.sieve.rests_until(time.monotonic()):
-            return False
-        return bool(self.lanes)
+            return None
+        return appetite if self.lanes else None
 
     def _chooses(self, names: list[str] | None) -> bool:
         """Whether names are left out for want of a hand. Who has none for them never waits."""
         return names is not None and self.hands.has_both_kinds
 
     def _claim(self) -> None:
-        while self._can_claim():
-            appetite, queue = self.hands.appetite(), self.lanes.next()
-            if appetite is None or queue is None:
-                return
-            limit, names = appetite
+        # What is wanted changes with time: what was allowed is what is claimed.
+        while (wanted := self._wanted()) and (queue := self.lanes.next()):
+            limit, names = wanted
             began = time.monotonic()
             tasks = claim(self.using, queue, limit, self.membership.id, names, self.hands.excluded)
             self.sieve.note(
@@ -270,7 +271,7 @@ class Runner:
             self.alarm.nap(NAP)
             return
         rests_until = self.sieve.rests_until(time.monotonic())
-        if self._finished() or self._can_claim():
+        if self._finished() or self._wanted():
             return
         moments = (
             self.times.next_at(),

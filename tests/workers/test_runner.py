@@ -1,10 +1,11 @@
 """The engine's thread, turn by turn; whole processes are tests/acceptance's."""
 
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import pytest
@@ -261,6 +262,17 @@ def test_while_threads_are_busy_a_long_queue_is_not_read_for_coroutines_each_tim
     with statements() as seen:
         turn_until(runner, lambda: states() == {"completed"})
     assert len([params for _, params in seen if params and "work.async" in params]) == 1
+
+
+def test_what_is_claimed_is_what_was_wanted_when_it_was_allowed(started: Any) -> None:
+    enqueue("work.noop")
+    runner = started()
+    runner.sieve._rests_until = math.inf
+    # A second later its threads seem slower, and it wants coroutines only.
+    runner.hands.appetite = cycle([(1, None), (1, ["work.async"])]).__next__
+    with statements() as seen:
+        turn_until(runner, lambda: states() == {"completed"})
+    assert not [params for _, params in seen if params and "work.async" in params]
 
 
 def test_when_its_rest_is_over_names_are_chosen_again_without_a_look(started: Any) -> None:
