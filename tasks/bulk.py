@@ -16,9 +16,9 @@ from django.db.models import Q
 from tasks.actions import MOVES, name_of
 from tasks.enqueueing import enqueue
 from tasks.exceptions import BulkRefused
-from tasks.handlers import OWN
 from tasks.models import BulkAction, Incident, Task
 from tasks.models.clock import DatabaseNow
+from tasks.names import OWN
 from tasks.text import LONGEST_REASON, clean
 from tasks.transitions import Deed, record_beside
 

@@ -16,9 +16,9 @@ from django.utils.translation import ngettext
 
 from tasks.conf import aftersave_settings
 from tasks.figures import oldest_due
-from tasks.handlers import OWN
 from tasks.models import Incident, Queue, Worker
 from tasks.models.addresses import absolute
+from tasks.names import OWN
 from tasks.serving import seconds_ago, serving, worker_command
 
 #: What happened longer ago is no news any more.

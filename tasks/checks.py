@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
@@ -15,9 +16,9 @@ from django.utils.module_loading import import_string
 
 from tasks.alerts import recipients
 from tasks.conf import Settings, aftersave_settings, unknown_settings
-from tasks.handlers import wrong_option
 from tasks.models import Task, TaskRelation
 from tasks.models.records import declaring
+from tasks.options import wrong_option
 
 ADMIN = "django.contrib.admin"
 _READ_COMMITTED = "read committed"
@@ -225,11 +226,7 @@ def _missing(
 def check_sqlite(**kwargs: Any) -> list[checks.CheckMessage]:
     """W006: SQLite options with which several processes would meet 'database is locked'."""
     found: list[checks.CheckMessage] = []
-    for using in connections:
-        configuration = settings.DATABASES[using]
-        if not configuration.get("ENGINE", "").endswith("sqlite3"):
-            continue
-        options = configuration.get("OPTIONS", {})
+    for using, options in _databases("sqlite3"):
         missing = []
         if str(options.get("transaction_mode", "")).upper() != "IMMEDIATE":
             missing.append("'transaction_mode': 'IMMEDIATE'")
@@ -251,11 +248,8 @@ def check_sqlite(**kwargs: Any) -> list[checks.CheckMessage]:
 def check_mysql(**kwargs: Any) -> list[checks.CheckMessage]:
     """W013: transactions on MariaDB or MySQL that do not see what was committed meanwhile."""
     found: list[checks.CheckMessage] = []
-    for using in connections:
-        configuration = settings.DATABASES[using]
-        if not configuration.get("ENGINE", "").endswith("mysql"):
-            continue
-        level = configuration.get("OPTIONS", {}).get("isolation_level", _READ_COMMITTED)
+    for using, options in _databases("mysql"):
+        level = options.get("isolation_level", _READ_COMMITTED)
         if str(level).lower() != _READ_COMMITTED:
             found.append(
                 checks.Warning(
@@ -266,6 +260,14 @@ def check_mysql(**kwargs: Any) -> list[checks.CheckMessage]:
                 )
             )
     return found
+
+
+def _databases(engine: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The aliases of databases of this kind, with what stands in their OPTIONS."""
+    for using in connections:
+        configuration = settings.DATABASES[using]
+        if configuration.get("ENGINE", "").endswith(engine):
+            yield using, configuration.get("OPTIONS", {})
 
 
 def check_sockets(**kwargs: Any) -> list[checks.CheckMessage]:

@@ -14,10 +14,12 @@ from django.utils import timezone
 
 from tasks.conf import aftersave_settings
 from tasks.exceptions import CircularPrerequisites, InvalidTask, RecordNotSaved
-from tasks.handlers import current_task, registry, split_name, wrong_option
+from tasks.handlers import current_task, registry
 from tasks.insert import insert
 from tasks.models import Task
 from tasks.models.records import record_alias, record_key
+from tasks.names import split_name
+from tasks.options import wrong_option
 from tasks.text import checked_data, is_storable
 
 UNIQUE_KEY_LENGTH = 255

@@ -17,10 +17,10 @@ from django.db.models import Min, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from tasks.handlers import split_name
 from tasks.histogram import Histogram
 from tasks.models import Figure, Task
 from tasks.models.due import DUE_SQL, LEVELS_SQL
+from tasks.names import split_name
 
 MINUTE, TEN_MINUTES, HOUR = 60, 600, 3600
 #: What is stored, from fine to coarse: minutes by process, then sums over all processes.

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import math
 import random
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from django.utils.functional import Promise
-
 from tasks.conf import aftersave_settings
-from tasks.exceptions import DuplicateHandler, InvalidHandler, InvalidName
-from tasks.redact import is_secret_key
+from tasks.exceptions import DuplicateHandler, InvalidHandler
+from tasks.names import OWN, split_name
+from tasks.options import wrong_backoff, wrong_for_people, wrong_option, wrong_text
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Backoff = float | Callable[[int], float]
 
-TYPE_LENGTH = 60
-ACTION_LENGTH = 120
-MOST_SEARCH_KEYS = 10
-_SEARCH_KEY = re.compile(r"(?=.{1,100}$)[\w-]+(\.[\w-]+)*")
-_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
-#: Type and queue of Aftersave's own tasks. Every worker serves the queue, and nobody can pause it.
-OWN = "aftersave"
 
 #: The task whose handler runs here, if any.
 current_task: ContextVar[Any | None] = ContextVar("aftersave_current_task", default=None)
@@ -191,9 +181,9 @@ def handler(
     keys = (search,) if isinstance(search, str) else tuple(search)
     wrong = (
         wrong_option(timeout=timeout, **options)
-        or _wrong_backoff(backoff)
-        or _wrong_text(title=title, on_failure=on_failure, repeat=repeat)
-        or _wrong_for_people(runbook, keys, validate)
+        or wrong_backoff(backoff)
+        or wrong_text(title=title, on_failure=on_failure, repeat=repeat)
+        or wrong_for_people(runbook, keys, validate)
     )
     if wrong:
         raise InvalidHandler(f"Handler {name!r}: {wrong}.")
@@ -242,90 +232,3 @@ def _is_async(name: str, function: Callable[..., Any]) -> bool:
             "tasks; a handler does its work and returns."
         )
     return any(inspect.iscoroutinefunction(f) for f in either)
-
-
-def wrong_option(
-    *, queue: Any = None, priority: Any = None, max_attempts: Any = None, timeout: Any = None
-) -> str | None:
-    """What is wrong with an option of a handler or a task, in half a sentence; None if nothing."""
-    if queue is not None and not _is_queue_name(queue):
-        return f"queue={queue!r}, but a queue's name has 1 to 64 printable characters and no comma"
-    if queue == OWN:
-        return f"queue={queue!r}, but that one is for Aftersave's own tasks"
-    if priority is not None and not _is_integer(priority, -(2**15), 2**15 - 1):
-        return f"priority={priority!r}, but a priority is a whole number from -32768 to 32767"
-    if max_attempts is not None and not _is_integer(max_attempts, 1, 2**30):
-        return f"max_attempts={max_attempts!r}, but it is a whole number, at least 1"
-    if timeout is not None and not (_is_number(timeout) and timeout > 0):
-        return f"timeout={timeout!r}, but a timeout is a number of seconds above 0"
-    return None
-
-
-def _wrong_backoff(backoff: Any) -> str | None:
-    is_number = _is_number(backoff) and backoff >= 0
-    if backoff is None or is_number or _is_plain_function(backoff):
-        return None
-    return (
-        f"backoff={backoff!r}, but it is a number of seconds, not negative, or a plain function "
-        "from the number of the failed attempt to seconds"
-    )
-
-
-def _wrong_text(**texts: Any) -> str | None:
-    for option, text in texts.items():
-        # A translation is not looked at, only at what it is: languages are not known yet.
-        if text is not None and not isinstance(text, str | Promise):
-            return f"{option}={text!r}, but it is a text that staff read"
-    return None
-
-
-def _wrong_for_people(runbook: Any, search: tuple[Any, ...], validate: Any) -> str | None:
-    if runbook and not re.match(r"https?://\S+$", str(runbook)):
-        return f"runbook={runbook!r}, but a runbook is an address that starts with http(s)://"
-    bad = [key for key in search if not (isinstance(key, str) and _SEARCH_KEY.fullmatch(key))]
-    if bad or len(search) > MOST_SEARCH_KEYS:
-        return (
-            f"search={list(search)!r}, but it names at most {MOST_SEARCH_KEYS} keys of the data, "
-            "joined by dots, 100 characters each"
-        )
-    secret = [key for key in search if is_secret_key(key)]
-    if secret:
-        return f"search={secret!r}, but what stands under such a key is hidden, so nobody finds it"
-    if validate is not None and not _is_plain_function(validate):
-        return f"validate={validate!r}, but it is a plain function that takes the data"
-    return None
-
-
-def _is_plain_function(value: Any) -> bool:
-    """Whether it can be called; of a coroutine nobody would wait for what it says."""
-    return callable(value) and not inspect.iscoroutinefunction(value)
-
-
-def _is_queue_name(value: Any) -> bool:
-    return (
-        isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable() and "," not in value
-    )
-
-
-def _is_integer(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """``"email.order.sent"`` → ``("email", "order.sent")``. Raises InvalidName."""
-    if not isinstance(name, str):
-        raise InvalidName(name, "it is not text")
-    if "." not in name:
-        raise InvalidName(name, "it has no dot")
-    if not _NAME.fullmatch(name):
-        raise InvalidName(name, "only letters, digits, '_', '-' and single dots may stand in it")
-    type_, action = name.split(".", 1)
-    if len(type_) > TYPE_LENGTH or len(action) > ACTION_LENGTH:
-        raise InvalidName(
-            name, f"type may have {TYPE_LENGTH} characters and action {ACTION_LENGTH}"
-        )
-    return type_, action

@@ -7,9 +7,9 @@ from django.db import transaction
 from tasks import bell
 from tasks.actions import name_of
 from tasks.exceptions import QueueCannotBePaused, QueueUnchanged
-from tasks.handlers import OWN
 from tasks.models import Queue, TaskEvent
 from tasks.models.clock import database_now
+from tasks.names import OWN
 from tasks.text import LONGEST_REASON, clean
 from tasks.transitions import Deed, record_beside
 

@@ -12,9 +12,9 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import DateTimeField, ExpressionWrapper, Q, Value
 
 from tasks.conf import aftersave_settings
-from tasks.handlers import OWN
 from tasks.models import Worker
 from tasks.models.clock import DatabaseNow
+from tasks.names import OWN
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from tasks.actions import many
 from tasks.bulk_viewer import Stopped, stopping, viewer_of
 from tasks.conf import aftersave_settings
 from tasks.exceptions import LeaseLost
-from tasks.handlers import OWN, Snooze, handler
+from tasks.handlers import Snooze, handler
 from tasks.locks import StillLocked, brief_transaction
 from tasks.models import FINAL, BulkAction, Failure, State, Task, TaskEvent
 from tasks.models.clock import DatabaseNow
+from tasks.names import OWN
 
 if TYPE_CHECKING:
     from tasks.dashboard.viewer import Viewer

@@ -14,8 +14,9 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from tasks.handlers import OWN, registry
+from tasks.handlers import registry
 from tasks.models import Prerequisite, Queue, State, Task, TaskQuerySet, Worker
+from tasks.names import OWN
 from tasks.redact import redact_text
 from tasks.serving import Serving, lives, worker_command
 from tasks.settle import RECORD_DELETED

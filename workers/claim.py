@@ -13,8 +13,8 @@ from django.db.models.base import ModelState
 from django.db.models.functions import Concat
 from django.db.models.lookups import In
 
-from tasks.handlers import OWN
 from tasks.models import Queue, State, Task, TaskQuerySet
+from tasks.names import OWN
 
 Names = tuple[str, ...]
 

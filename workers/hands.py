@@ -6,8 +6,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from tasks.handlers import OWN, registry
+from tasks.handlers import registry
 from tasks.models import Task
+from tasks.names import OWN
 from workers import log
 from workers.attempt import Attempt, Clock, GivenBack, Later, Outcome, as_datetime
 from workers.finish import Flusher

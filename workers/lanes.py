@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from tasks.bell import LOOK_AGAIN
-from tasks.handlers import OWN
+from tasks.names import OWN
 
 
 class Lanes:

@@ -10,10 +10,10 @@ from django.db.models import DateTimeField, Exists, ExpressionWrapper, OuterRef,
 from django.utils import timezone
 
 from tasks.conf import aftersave_settings
-from tasks.handlers import OWN
 from tasks.models import Queue, State, Task, Worker
 from tasks.models.clock import DatabaseNow
 from tasks.models.due import LANES_SQL
+from tasks.names import OWN
 
 BEAT_EVERY = 5.0
 #: Locks say nothing about workers until the server has been up for so long.

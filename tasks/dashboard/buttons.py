@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from tasks.dashboard.display import SHOWN_STATES
 from tasks.dashboard.viewer import Viewer
-from tasks.handlers import OWN
 from tasks.models import Task
+from tasks.names import OWN
 
 if TYPE_CHECKING:
     from tasks.dashboard.display import Words

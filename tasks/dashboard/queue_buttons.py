@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy
 from tasks.dashboard.page import page_url
 from tasks.dashboard.shown_buttons import ShownButton
 from tasks.dashboard.viewer import Viewer
-from tasks.handlers import OWN
 from tasks.models import Queue
+from tasks.names import OWN
 
 PAUSE_LABEL = gettext_lazy("Pause")
 RESUME_LABEL = gettext_lazy("Resume")

@@ -13,8 +13,9 @@ from django.utils.translation import gettext_lazy
 from tasks.conf import aftersave_settings
 from tasks.dashboard.display import SHOWN_STATES
 from tasks.dashboard.grammar import parse, replaced, value_of
-from tasks.handlers import OWN, registry
+from tasks.handlers import registry
 from tasks.models import Queue, Task
+from tasks.names import OWN
 
 if TYPE_CHECKING:
     from tasks.dashboard.display import Words

@@ -29,8 +29,9 @@ from tasks.dashboard.grammar import Term, nearest
 from tasks.dashboard.meaning import Meaning, NoMeaning, meant, only_one
 from tasks.dashboard.spans import NoSpan, span
 from tasks.dashboard.within import data_meaning, error_meaning
-from tasks.handlers import ACTION_LENGTH, TYPE_LENGTH, registry
+from tasks.handlers import registry
 from tasks.models import Incident, State, Task, Worker
+from tasks.names import ACTION_LENGTH, TYPE_LENGTH
 
 if TYPE_CHECKING:
     from tasks.dashboard.display import Words

@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.db import models
 from django.utils import timezone
 
-from tasks.handlers import ACTION_LENGTH, TYPE_LENGTH
 from tasks.models.fields import KeyField
 from tasks.models.task import Task
+from tasks.names import ACTION_LENGTH, TYPE_LENGTH
 
 SEARCH_KEY_LENGTH = 100
 SEARCH_VALUE_LENGTH = 200

@@ -6,8 +6,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from tasks.handlers import ACTION_LENGTH, TYPE_LENGTH
 from tasks.models.fields import KeyField
+from tasks.names import ACTION_LENGTH, TYPE_LENGTH
 
 
 class Incident(models.Model):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 from django.db import connections, models
 
-from tasks.handlers import split_name
 from tasks.models.records import record_key
 from tasks.models.states import FINAL, LIVE, State
+from tasks.names import split_name
 
 if TYPE_CHECKING:
     from tasks.models.task import Task  # noqa: F401

@@ -12,11 +12,12 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from tasks.exceptions import RecordGone
-from tasks.handlers import ACTION_LENGTH, TYPE_LENGTH, Handler, registry
+from tasks.handlers import Handler, registry
 from tasks.models.fields import KeyField, WorkIndex
 from tasks.models.queryset import TaskQuerySet
 from tasks.models.records import KEY_LENGTH
 from tasks.models.states import FINAL, State
+from tasks.names import ACTION_LENGTH, TYPE_LENGTH
 
 if TYPE_CHECKING:
     from tasks.models.staff import TaskEvent

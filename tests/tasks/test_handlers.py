@@ -5,7 +5,8 @@ import pytest
 
 from tasks import Retry, handler
 from tasks.exceptions import DuplicateHandler, InvalidHandler, InvalidName
-from tasks.handlers import registry, split_name
+from tasks.handlers import registry
+from tasks.names import split_name
 
 
 def perform(task: object) -> None:

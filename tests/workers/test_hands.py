@@ -14,8 +14,9 @@ from django.utils import timezone
 from tasks import enqueue, enqueue_many, figures, handler
 from tasks.enqueueing import build
 from tasks.figures import Counts
-from tasks.handlers import OWN, registry
+from tasks.handlers import registry
 from tasks.models import State, Task
+from tasks.names import OWN
 from tasks.settle import Ending, settle
 from tests.services.waiting import wait_for
 from tests.workers.tools import ME, end_other_sessions, flusher, forget_all_handlers

@@ -7,8 +7,9 @@ import pytest
 
 from tasks import Snooze, enqueue, handler
 from tasks.exceptions import InvalidHandler, InvalidTask
-from tasks.handlers import OWN, registry
+from tasks.handlers import registry
 from tasks.models import Queue, State, Task
+from tasks.names import OWN
 from tests.workers.tools import ME, OTHER, attempt, claimed, flusher, forget_all_handlers
 from workers.attempt import Clock, Later
 from workers.claim import claim

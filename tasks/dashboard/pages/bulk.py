@@ -22,8 +22,8 @@ from tasks.dashboard.queue_buttons import version
 from tasks.dashboard.shown_bulk import ShownBulk, may_see, may_steer
 from tasks.dashboard.typed import LONGEST_TYPED, typed
 from tasks.dashboard.viewer import Viewer
-from tasks.handlers import OWN
 from tasks.models import BulkAction, State, Task, TaskEvent
+from tasks.names import OWN
 from tasks.redact import redact_text
 
 #: So many of the tasks it touched last are looked at for new failures.

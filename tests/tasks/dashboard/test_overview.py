@@ -23,9 +23,9 @@ from tasks.dashboard.fleet import MOST_WORKERS, serving, workers
 from tasks.dashboard.lanes import MOST_QUEUES, lanes
 from tasks.dashboard.page import pages
 from tasks.dashboard.viewer import Viewer
-from tasks.handlers import OWN
 from tasks.histogram import Histogram
 from tasks.models import Figure, Incident, Queue, Task, Worker
+from tasks.names import OWN
 from tests.tasks.admin_rows import LIST, in_state, staff, text_of
 from tests.tasks.dashboard.scene import paint
 from tests.tasks.tools import start
